@@ -1,0 +1,39 @@
+# `make run` and `make test` do all the set-up there is; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Tests, the server and the flow find the project wherever they are started from.
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install run repro ui test check clean
+
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(INSTALLED) ## make the environment, in .venv
+
+run: $(INSTALLED) ## run the whole pipeline on MNIST, as a Prefect flow
+	python -m flows.pipeline
+
+repro: $(INSTALLED) ## run the same with DVC alone
+	dvc repro
+
+ui: $(INSTALLED) ## start the Prefect server with its UI
+	prefect server start
+
+test: $(INSTALLED) ## run the tests: no network, no GPU
+	python -m pytest
+
+check: $(INSTALLED) ## format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+clean: ## remove the environment and the caches of the tools; data and models stay
+	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+"""What the run page in the Prefect UI shows of a finished run."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+# The UI shows an artifact's history by its key, so keys don't change.
+TABLE_KEY = "metrics"
+PAGE_KEY = "report"
+
+
+def publish(root: Path) -> None:
+    """Show the table of the metrics, and the figures, of the checkout at `root`.
+
+    What no stage has made yet is left out.
+    """
+    path = root / "reports" / "metrics.json"
+    if not path.exists():
+        return
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    create_table_artifact(
+        table(metrics), key=TABLE_KEY, description=headline(metrics)
+    )
+    figures = sorted((root / "reports" / "figures").glob("*.png"))
+    create_markdown_artifact(
+        page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
+    )
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return the result in one sentence."""
+    test = metrics["test"]
+    return (
+        f"Best on validation: {metrics['best']}; its accuracy on the test set is "
+        f"{test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f} to "
+        f"{test['accuracy_high']:.4f})."
+    )
+
+
+def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row a model, and one for the test set."""
+    rows = {
+        **{name: splits["valid"] for name, splits in metrics["models"].items()},
+        f"{metrics['best']}, on the test set": metrics["test"],
+    }
+    return [
+        {
+            "model": name,
+            "accuracy": f"{scores['accuracy']:.4f}",
+            "95 % interval": (
+                f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
+            ),
+            "log loss": f"{scores['log_loss']:.4f}",
+            "RMSE": f"{scores['rmse']:.4f}",
+            "MAE": f"{scores['mae']:.4f}",
+        }
+        for name, scores in rows.items()
+    ]
+
+
+def page(metrics: dict[str, Any], figures: list[Path]) -> str:
+    """Return the metrics and the figures as one markdown text, images inside."""
+    rows = table(metrics)
+    lines = [
+        headline(metrics),
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + "---|" * len(rows[0]),
+        *("| " + " | ".join(row.values()) + " |" for row in rows),
+    ]
+    for figure in figures:
+        content = base64.b64encode(figure.read_bytes()).decode()
+        lines += ["", f"![{figure.stem}](data:image/png;base64,{content})"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,223 @@
+"""Run the commands of stages as child processes that can be watched and stopped.
+
+Every child leads a process group of its own. A watchdog process ends the groups that
+are still there when this process dies by whatever means, `kill -9` included, so that
+nobody goes on writing into a checkout that the next run takes for its own.
+"""
+
+import codecs
+import contextvars
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+POLL_SECONDS = 0.02
+# A child has this long to end by itself once asked, then it is killed.
+GRACE_SECONDS = 1.0
+
+# Reads "+group" and "-group" until its input ends, then kills the groups left over.
+WATCHDOG = """
+import os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+class Stopped(Exception):
+    """The run was told to stop."""
+
+
+class TimedOut(Exception):
+    """A command took longer than it may."""
+
+
+class CommandFailed(Exception):
+    """A command ended with another status than 0.
+
+    Attributes:
+        status: the exit status; negative: the signal that ended it.
+        last_line: the last line that it printed, which is its reason.
+    """
+
+    def __init__(self, status: int, last_line: str) -> None:
+        super().__init__(status, last_line)
+        self.status = status
+        self.last_line = last_line
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Children:
+    """Child processes of one flow run, at most one per core at a time."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = threading.BoundedSemaphore(cores)
+        self._stop = threading.Event()
+        self._watchdog = subprocess.Popen(  # noqa: S603  # a constant program
+            [sys.executable, "-S", "-E", "-c", WATCHDOG],
+            stdin=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # a signal to our group must not reach it
+        )
+
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._watchdog.communicate()
+
+    def stop(self) -> None:
+        """Make every command, running or waiting, raise `Stopped`."""
+        self._stop.set()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, unless told to stop.
+
+        Raises:
+            Stopped: the run was told to stop.
+        """
+        if self._stop.wait(seconds):
+            raise Stopped
+
+    @contextmanager
+    def core(self) -> Iterator[None]:
+        """Hold one core, after waiting for it.
+
+        Raises:
+            Stopped: the run was told to stop before one was free.
+        """
+        while not self._cores.acquire(timeout=POLL_SECONDS):
+            self.pause(0)
+        try:
+            yield
+        finally:
+            self._cores.release()
+
+    def run(
+        self,
+        command: list[str],
+        process: dict[str, Any],
+        on_line: Callable[[str], None],
+        timeout: float | None = None,
+    ) -> None:
+        """Run `command` to its end, giving its output to `on_line` line by line.
+
+        Args:
+            command: the argument vector.
+            process: keyword arguments for `subprocess.Popen`.
+            on_line: called in the caller's context, from another thread.
+            timeout: seconds that the command may take.
+
+        Raises:
+            CommandFailed: it ended with another status than 0.
+            TimedOut: it took longer than `timeout`.
+            Stopped: the run was told to stop.
+        """
+        deadline = time.monotonic() + timeout if timeout else float("inf")
+        self.pause(0)
+        with self._started(command, process) as child:
+            lines = _Lines(child, on_line)
+            # Not child.wait(): a thread that blocks can be neither stopped nor timed.
+            while child.poll() is None:
+                self.pause(POLL_SECONDS)
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"took longer than {timeout:g} s")
+            lines.join()
+        if child.returncode != 0:
+            raise CommandFailed(child.returncode, lines.last)
+
+    @contextmanager
+    def _started(
+        self, command: list[str], process: dict[str, Any]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Yield the running command; nothing of it is left afterwards."""
+        child = subprocess.Popen(  # noqa: S603  # the stage's own command
+            command,
+            **process,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._tell_watchdog(f"+{child.pid}")
+        try:
+            yield child
+        finally:
+            _end(child)
+            self._tell_watchdog(f"-{child.pid}")
+
+    def _tell_watchdog(self, line: str) -> None:
+        assert self._watchdog.stdin
+        self._watchdog.stdin.write(line + "\n")
+
+
+class _Lines:
+    """A thread that hands on the lines of a child's output as they come."""
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], on_line: Callable[[str], None]
+    ) -> None:
+        self.last = ""
+        self._on_line = on_line
+        # In the caller's context, or else Prefect would not know whose lines these are.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._pump, child.stdout), daemon=True
+        )
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the rest of the output.
+
+        A grandchild that outlives the child may hold the pipe: it is not waited for.
+        """
+        self._thread.join(timeout=GRACE_SECONDS)
+
+    def _pump(self, output: IO[bytes]) -> None:
+        decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        pending = ""
+        while chunk := os.read(output.fileno(), 65536):
+            # A carriage return ends a line too: progress bars rewrite theirs with it.
+            *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
+            for line in lines:
+                self._hand_on(line)
+        self._hand_on(pending)
+
+    def _hand_on(self, line: str) -> None:
+        if line.strip():
+            self.last = line.strip()
+            self._on_line(line.rstrip())
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child's process group: ask, wait, kill."""
+    for attempt in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, attempt)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(timeout=GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait()

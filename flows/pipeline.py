@@ -1,0 +1,84 @@
+"""The lesson as a Prefect flow: `python -m flows.pipeline [TARGET ...]`.
+
+The same graph as in dvc.yaml, which is checked before anything runs; the same commands;
+the same notion of what is unchanged. Exit status: 0 if every stage is up to date now.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if __name__ == "__main__":
+    # Prefect reads this project's settings from the current directory, when imported.
+    os.chdir(ROOT)
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import artifacts, server
+from flows.ledger import LedgerError
+from flows.stages import Planner, Step, check, opened
+
+# Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
+MOST_TASKS = 64
+
+
+def plan(run: Planner[Step]) -> None:
+    """The lesson's path: every step after those whose results it reads."""
+    raw = run.step("download")
+    checked = run.step("validate", raw)
+    pixels = run.step("normalize", raw, checked)
+    regression = run.step("baseline", pixels)
+    networks = run.each("train", pixels)
+    scores = run.step("evaluate", pixels, regression, *networks)
+    run.step("report", pixels, regression, *networks, scores)
+
+
+@flow(name="mnist-sgd", task_runner=ThreadPoolTaskRunner(max_workers=MOST_TASKS))
+def pipeline(
+    targets: list[str] | None = None, *, force: bool = False, wait: bool = True
+) -> list[State[Any]] | State[Any]:
+    """Bring the whole pipeline, or `targets` and what they need, up to date.
+
+    Args:
+        targets: stages as `dvc repro` names them; none means all.
+        force: run them even if unchanged.
+        wait: wait while another flow or DVC command works in this checkout; otherwise
+            fail at once.
+    """
+    try:
+        with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
+            check(plan, stages)
+            plan(run)
+            states = run.finish()
+            artifacts.publish(ROOT)
+            return states
+    except LedgerError as error:
+        return Failed(message=str(error))
+
+
+def main() -> None:
+    """Run the flow from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages; all if none")
+    parser.add_argument("--force", action="store_true", help="run unchanged stages too")
+    parser.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="fail if another flow or DVC command works in this checkout",
+    )
+    arguments = parser.parse_args()
+    with server.found():
+        state = pipeline(**vars(arguments), return_state=True)
+    sys.exit(0 if state.is_completed() else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""Run DVC's stages as Prefect tasks: one task a stage, DVC's rules for what is unchanged.
+
+A plan names the stages in the order of the data; `Stages` submits each as a task of
+that name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect`).
+An unchanged stage ends in the state Cached; a failed one leaves its siblings alone.
+"""
+
+import fcntl
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.children import (
+    Children,
+    CommandFailed,
+    Stopped,
+    TimedOut,
+    available_cores,
+)
+from flows.ledger import Entry, Ledger, LedgerError, Plan
+
+LOCK_POLL_SECONDS = 0.2
+# tqdm's "description:  42%|####   |", which other progress bars imitate.
+PROGRESS = re.compile(r"(?P<what>.*?):?\s*(?P<percent>\d+)%\|")
+
+Step = TypeVar("Step")
+
+
+class Planner(Protocol[Step]):
+    """What a plan is written against: `Trace` to look at it, `Stages` to run it."""
+
+    def step(self, name: str, *after: Step) -> Step:
+        """Add stage `name`, which reads what the steps `after` made."""
+        ...
+
+    def each(self, name: str, *after: Step) -> list[Step]:
+        """Add every stage that dvc.yaml makes of the template `name`."""
+        ...
+
+
+class Options(BaseModel):
+    """`meta.prefect` of a stage in dvc.yaml.
+
+    Attributes:
+        retries: how often to try again when the stage says that a second try may pass
+            (exit status 75); any other failure is final.
+        retry_delay_seconds: pause before each retry.
+        timeout_seconds: how long one of the stage's commands may run.
+        tags: of the task run, besides the flow run's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retries: int = Field(0, ge=0)
+    retry_delay_seconds: list[float] = []
+    timeout_seconds: float | None = Field(None, gt=0)
+    tags: list[str] = []
+
+
+class Trace:
+    """A planner that only writes down the edges of a plan."""
+
+    def __init__(self, stages: Mapping[str, Plan]) -> None:
+        self._stages = stages
+        self.edges: dict[str, frozenset[str]] = {}
+
+    def step(self, name: str, *after: str) -> str:
+        """Note the edges into stage `name`."""
+        self.edges[name] = frozenset(after)
+        return name
+
+    def each(self, name: str, *after: str) -> list[str]:
+        """Note the edges into every stage of the template `name`."""
+        return [self.step(stage, *after) for stage in of_template(name, self._stages)]
+
+
+class Stages:
+    """The stages of one checkout during one flow run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        children: Children,
+        chosen: Mapping[str, Plan],
+        *,
+        force: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._children = children
+        self._chosen = chosen
+        self._force = force
+        self._futures: list[PrefectFuture[Any]] = []
+
+    def step(
+        self, name: str, *after: PrefectFuture[Any] | None
+    ) -> PrefectFuture[Any] | None:
+        """Submit stage `name` as a task; None if the flow was not asked for it."""
+        if name not in self._chosen:
+            return None
+        plan = self._chosen[name]
+        options = _options(name, plan)
+        run = task(
+            self._run,
+            name=name.partition("@")[0],
+            task_run_name=name,
+            description=plan.description,
+            tags=options.tags,
+            retries=options.retries,
+            retry_delay_seconds=options.retry_delay_seconds or None,
+            retry_condition_fn=_may_pass_next_time,
+            # DVC alone decides what is unchanged; Prefect's cache takes an output that
+            # was deleted or corrupted for one that is there.
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+        future = run.submit(
+            name, options.timeout_seconds, wait_for=[step for step in after if step]
+        )
+        self._futures.append(future)
+        return future
+
+    def each(
+        self, name: str, *after: PrefectFuture[Any] | None
+    ) -> list[PrefectFuture[Any] | None]:
+        """Submit every stage that dvc.yaml makes of the template `name`."""
+        return [self.step(stage, *after) for stage in of_template(name, self._chosen)]
+
+    def finish(self) -> list[State[Any]]:
+        """Wait for all tasks and return their states, which decide the flow's."""
+        for future in self._futures:
+            future.wait()
+        return [future.state for future in self._futures]
+
+    def _run(self, name: str, timeout: float | None) -> State[Any]:
+        """Be the body of a stage's task."""
+        try:
+            self._children.pause(0)
+            with self._ledger.entry(name, force=self._force) as entry:
+                if entry.unchanged:
+                    return Completed(name="Cached", message=f"{name}: {entry.unchanged}")
+                return self._execute(name, entry, timeout)
+        except CommandFailed as failure:
+            return _failed(failure)
+        except TimedOut as failure:
+            return Failed(name="TimedOut", message=f"{name} {failure}.")
+        except Stopped:
+            return Failed(name="Stopped", message=f"{name} was stopped with the flow.")
+        except LedgerError as error:
+            return Failed(message=str(error))
+
+    def _execute(self, name: str, entry: Entry, timeout: float | None) -> State[Any]:
+        logger = get_run_logger()
+        listener = _Listener(name, logger.info)
+        process = entry.process | {"env": _environment(entry.process["env"])}
+        with self._children.core():
+            started = time.monotonic()
+            for command in entry.commands:
+                # The words of dvc.yaml, which a shell is given last.
+                logger.info("Running %s", command[-1])
+                self._children.run(command, process, listener, timeout)
+            entry.record()
+        seconds = time.monotonic() - started
+        return Completed(message=f"{name} ran in {seconds:.1f} s")
+
+
+@contextmanager
+def opened(
+    root: Path, targets: list[str], *, force: bool, wait: bool
+) -> Iterator[tuple[Stages, Mapping[str, Plan]]]:
+    """Yield the stages of the checkout at `root`, and what DVC says of all of them.
+
+    One flow at a time works in a checkout: with `wait` a second one waits for the
+    first, and then finds everything Cached.
+
+    Raises:
+        LedgerError: DVC refuses the checkout or a target, or (without `wait`) another
+            flow is running in it.
+    """
+    with Children(available_cores()) as children:
+        with _one_flow(root, wait=wait, pause=children.pause):
+            ledger = Ledger(root, wait=wait, pause=children.pause)
+            everything = ledger.plan()
+            chosen = ledger.plan(targets) if targets else everything
+            stages = Stages(ledger, children, chosen, force=force)
+            try:
+                yield stages, everything
+            finally:
+                # Nobody of ours writes any more when the next flow gets the lock.
+                children.stop()
+                stages.finish()
+
+
+def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:
+    """Hold a flow's plan to the graph in dvc.yaml.
+
+    Raises:
+        LedgerError: a stage, or an edge between two, stands in one of them only.
+    """
+    trace = Trace(stages)
+    plan(trace)
+    graph = {name: stage.after for name, stage in stages.items()}
+    for name in sorted(graph.keys() | trace.edges.keys()):
+        in_flow, in_dvc = trace.edges.get(name), graph.get(name)
+        if in_flow != in_dvc:
+            raise LedgerError(
+                f"The flow and dvc.yaml differ in stage {name!r}: it comes after "
+                f"{_names(in_flow)} in the flow, after {_names(in_dvc)} in dvc.yaml; "
+                "make the two the same."
+            )
+
+
+def of_template(name: str, stages: Mapping[str, Plan]) -> list[str]:
+    """Return the stages that dvc.yaml's `foreach` or `matrix` makes of `name`."""
+    return [stage for stage in stages if stage.startswith(f"{name}@")]
+
+
+class _Listener:
+    """Takes a child's lines: progress goes to an artifact, the rest to the log."""
+
+    def __init__(self, stage: str, log: Callable[[str, str], object]) -> None:
+        self._stage = stage
+        self._log = log
+        self._artifact: Any = None
+        self._percent = -1
+
+    def __call__(self, line: str) -> None:
+        if match := PROGRESS.match(line):
+            self._progress(match["what"].strip(), int(match["percent"]))
+        else:
+            self._log("%s", line)
+
+    def _progress(self, what: str, percent: int) -> None:
+        if percent == self._percent:
+            return
+        self._percent = percent
+        if self._artifact is None:
+            # Keys may hold lowercase letters, digits and dashes.
+            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{self._stage}".lower())
+            self._artifact = create_progress_artifact(
+                percent, key=key, description=f"{self._stage}: {what}"
+            )
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+
+@contextmanager
+def _one_flow(
+    root: Path, *, wait: bool, pause: Callable[[float], object]
+) -> Iterator[None]:
+    """Hold the kernel's lock on the checkout: it can't outlive its holder."""
+    path = root / ".dvc" / "tmp" / "flow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as lock:
+        said = False
+        while not _try_lock(lock.fileno()):
+            if not wait:
+                raise LedgerError(
+                    f"Another flow is running in {root.name}; wait for it, or run "
+                    "without --no-wait."
+                )
+            if not said:
+                get_run_logger().info("Another flow is running here; waiting for it.")
+                said = True
+            pause(LOCK_POLL_SECONDS)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _options(name: str, plan: Plan) -> Options:
+    try:
+        return Options.model_validate(plan.meta.get("prefect", {}))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise LedgerError(
+            f"meta.prefect of stage {name!r} in dvc.yaml can't be used: {faults}."
+        ) from None
+
+
+def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Let `python` in a command mean the interpreter that runs the flow."""
+    here = str(Path(sys.executable).parent)
+    return {
+        **inherited,
+        "PATH": os.pathsep.join([here, inherited.get("PATH", os.defpath)]),
+        # Lines reach the log when they are printed, not when a buffer is full.
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _failed(failure: CommandFailed) -> State[Any]:
+    """Say why a command failed: its own last line, where it gave one."""
+    how = (
+        f"was ended by signal {-failure.status}"
+        if failure.status < 0
+        else f"ended with status {failure.status}"
+    )
+    return Failed(
+        name="Unavailable" if failure.status == os.EX_TEMPFAIL else "Failed",
+        message=failure.last_line or f"The command {how} and gave no reason.",
+    )
+
+
+def _may_pass_next_time(_task: object, _run: object, state: State[Any]) -> bool:
+    return state.name == "Unavailable"
+
+
+def _names(stages: frozenset[str] | None) -> str:
+    if stages is None:
+        return "nothing (it is not there)"
+    return ", ".join(sorted(stages)) or "nothing"

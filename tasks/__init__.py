@@ -1,0 +1,1 @@
+"""The steps of the lesson, and the small libraries that they share."""

@@ -1,0 +1,186 @@
+"""Measure every model, choose the best on validation, and test that one alone.
+
+Reads `data/normalized/` and `models/`. Writes, under `reports/`:
+
+- `metrics.json`: the scalar metrics of each model on train and validation, the best
+  model on validation, its metrics on the test set (read for no other model), and how
+  far the updates by hand agree with the optimizer's;
+- `classes.csv`: precision and recall of each class, by model and split;
+- `confusion.csv`: how often which digit was taken for which, by model and split;
+- `predictions.csv`: each model's prediction and its probability, by validation image.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import ConfigDict
+
+from tasks import command, files, metrics, models, splits
+from tasks.models import Model
+from tasks.settings import Settings, load
+from tasks.splits import Name, Split
+
+NORMALIZED = Path("data/normalized")
+MODELS = Path("models")
+REPORTS = Path("reports")
+BASELINE = "baseline"
+
+
+class Trained(Settings):
+    """What matters here of section `train` of params.yaml: which networks there are."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    variants: dict[str, Any]
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` returns: the content of metrics.json, and three tables."""
+
+    metrics: dict[str, Any]
+    classes: pd.DataFrame
+    confusion: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def evaluate(
+    candidates: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
+) -> Evaluation:
+    """Measure `candidates` on train and validation, and the best of them on test.
+
+    The best has the highest accuracy on validation; of several, the first.
+    """
+    valid = splits_by_name["valid"]
+    figures: dict[str, dict[str, Any]] = {name: {} for name in candidates}
+    counts: dict[tuple[str, str], Any] = {}
+    predictions = pd.DataFrame({"label": valid.labels})
+    for name, model in candidates.items():
+        for split in ("train", "valid"):
+            scores, counts[name, split] = _measure(model, splits_by_name[split])
+            figures[name][split] = scores.summary
+        predictions[name] = scores.predictions
+        predictions[f"{name}_probability"] = scores.probabilities
+    best = max(candidates, key=lambda name: figures[name]["valid"]["accuracy"])
+    test, counts[best, "test"] = _measure(candidates[best], splits_by_name["test"])
+    return Evaluation(
+        metrics={
+            "models": figures,
+            "best": best,
+            "test": test.summary,
+            "by_hand": _by_hand(candidates, valid),
+        },
+        classes=_class_table(counts, candidates),
+        confusion=_confusion_table(counts, candidates),
+        predictions=predictions.rename_axis("index"),
+    )
+
+
+class Scores(NamedTuple):
+    """One model's results on one split: predictions and probabilities are (N,)."""
+
+    summary: dict[str, float]
+    predictions: Any
+    probabilities: Any
+
+
+def _measure(model: Model, split: Split) -> tuple[Scores, Any]:
+    classes = model.description.classes
+    logs = model.log_probabilities(split.images)
+    predictions = np.array(classes)[logs.argmax(axis=1)]
+    scores = Scores(
+        metrics.summary(split.labels, logs, classes),
+        predictions,
+        np.exp(logs.max(axis=1)),
+    )
+    return scores, metrics.confusion(split.labels, predictions, classes)
+
+
+def _by_hand(candidates: Mapping[str, Model], valid: Split) -> dict[str, Any]:
+    """Compare each update by hand with the optimizer's that has its parameters."""
+    pairs = (
+        (name, other)
+        for name, model in candidates.items()
+        for other, twin in candidates.items()
+        if _update(model) == "manual"
+        and {**model.description.parameters, "update": "sgd"}
+        == twin.description.parameters
+    )
+    return {
+        name: {
+            "optimizer": other,
+            **metrics.agreement(candidates[name], candidates[other], valid),
+        }
+        for name, other in pairs
+    }
+
+
+def _update(model: Model) -> Any:
+    return model.description.parameters.get("update")
+
+
+def _class_table(
+    counts: Mapping[tuple[str, str], Any], candidates: Mapping[str, Model]
+) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "model": name,
+                "split": split,
+                "label": candidates[name].description.classes,
+                **metrics.per_class(matrix),
+                "images": matrix.sum(axis=1),
+            }
+        )
+        for (name, split), matrix in counts.items()
+    )
+
+
+def _confusion_table(
+    counts: Mapping[tuple[str, str], Any], candidates: Mapping[str, Model]
+) -> pd.DataFrame:
+    def rows(name: str, split: str, matrix: Any) -> pd.DataFrame:
+        classes = list(candidates[name].description.classes)
+        actual, predicted = np.meshgrid(classes, classes, indexing="ij")
+        return pd.DataFrame(
+            {
+                "model": name,
+                "split": split,
+                "actual": actual.ravel(),
+                "predicted": predicted.ravel(),
+                "images": matrix.ravel(),
+            }
+        )
+
+    return pd.concat(rows(*key, matrix) for key, matrix in counts.items())
+
+
+def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None:
+    text = table.to_csv(index=index, float_format="%.6f", lineterminator="\n")
+    files.write_text(REPORTS / name, text)
+
+
+def main() -> None:
+    """Run the step on the project's folders."""
+    command.parser(__doc__).parse_args()
+    names = [BASELINE, *load("train", Trained).variants]
+    candidates = {name: models.load(MODELS / f"{name}.safetensors") for name in names}
+    parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
+    result = evaluate(candidates, parts)
+    _write_table(result.classes, "classes.csv")
+    _write_table(result.confusion, "confusion.csv")
+    _write_table(result.predictions, "predictions.csv", index=True)
+    files.write_json(REPORTS / "metrics.json", result.metrics)
+    for name, scores in result.metrics["models"].items():
+        print(f"{name}: accuracy {scores['valid']['accuracy']:.4f} in validation")
+    best, test = result.metrics["best"], result.metrics["test"]
+    print(
+        f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "
+        f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

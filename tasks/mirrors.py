@@ -1,0 +1,151 @@
+"""Get a file over HTTP: bounded in time and size, and going on where a try broke off.
+
+What has come of a file is kept in a `.part` file until all of it is there and checked.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from tasks.settings import BadInput
+
+CHUNK = 1 << 16
+
+Result = TypeVar("Result")
+# Turns the bytes as served, and their origin, into what is wanted; or raises BadInput.
+Check = Callable[[bytes, str], Result]
+
+
+class Unavailable(BadInput):
+    """Something outside did not answer; the same call may pass later."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class Missing(BadInput):
+    """The server has no such file."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Where files come from, and how much of anything is granted to it.
+
+    Attributes:
+        session: as it comes it verifies TLS and tries nothing twice.
+        timeout: seconds without an answer.
+        deadline: of all its files together, in the seconds of `time.monotonic`.
+        limit: bytes of one file.
+        partial: folder of the `.part` files.
+    """
+
+    session: requests.Session
+    timeout: float
+    deadline: float
+    limit: int
+    partial: Path
+
+    def get(self, url: str, check: Check[Result]) -> Result:
+        """Return what `check` makes of the bytes at `url`.
+
+        They are kept in a `.part` file until something that checks them fails: an
+        earlier try's part is used if it is whole, else continued, and if that
+        makes no right file, fetched anew.
+        """
+        key = hashlib.sha256(url.encode()).hexdigest()[:8]
+        part = self.partial / f"{key}-{url.rsplit('/', 1)[-1]}.part"
+        if part.exists():
+            with suppress(BadInput):
+                return check(part.read_bytes(), url)
+        continued = self._receive(url, part)
+        try:
+            return check(part.read_bytes(), url)
+        except BadInput:
+            part.unlink()
+            if not continued:
+                raise
+        return self.get(url, check)
+
+    def _receive(self, url: str, part: Path) -> bool:
+        """Download `url` to `part`; True if that went on from what it held."""
+        start = part.stat().st_size if part.exists() else 0
+        try:
+            with self._open(url, start) as response:
+                continued = response.status_code == requests.codes.partial
+                self._save(response, part, start if continued else 0)
+                return continued
+        except ValueError as error:  # of the address: other schemes, impossible hosts
+            raise BadInput(f"{url} can't be asked for: {error}.") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise Unavailable(f"{url} {self._reason(error)}.") from None
+
+    def _open(self, url: str, start: int) -> requests.Response:
+        """Ask for `url` from byte `start` on; from 0 if the server can't do that."""
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        response = self.session.get(
+            url, headers=headers, stream=True, timeout=self.timeout
+        )
+        status = response.status_code
+        place = response.headers.get("Content-Range", "")
+        if status == requests.codes.ok or (
+            status == requests.codes.partial
+            and start
+            and place.startswith(f"bytes {start}-")
+        ):
+            return response
+        response.close()
+        if start:
+            return self._open(url, 0)
+        answer = f"{url} answered {status} {response.reason}"
+        if status == requests.codes.not_found:
+            raise Missing(f"{answer}.")
+        if status == requests.codes.too_many_requests or status >= 500:
+            raise Unavailable(f"{answer}; try later.")
+        raise BadInput(f"{answer}, not the file.")
+
+    def _save(self, response: requests.Response, part: Path, start: int) -> None:
+        """Write the body behind the first `start` bytes of `part`, as it comes."""
+        part.parent.mkdir(parents=True, exist_ok=True)
+        left = response.raw.length_remaining
+        bar = tqdm(
+            desc=part.name.removesuffix(".part").partition("-")[2],
+            initial=start,
+            total=None if left is None else start + left,
+            unit="B",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+            disable=None,  # where nobody watches
+        )
+        with bar, part.open("ab" if start else "wb") as file:
+            # read1 returns what has come, so that a trickle meets the deadline too.
+            while chunk := response.raw.read1(CHUNK, decode_content=False):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > self.limit:
+                    part.unlink()
+                    raise BadInput(f"{response.url} has more than {self.limit:,} bytes.")
+                if time.monotonic() > self.deadline:
+                    raise Unavailable(f"{response.url} is too slow; what came is kept.")
+
+    def _reason(self, error: Exception) -> str:
+        match error:
+            case requests.Timeout() | urllib3.exceptions.TimeoutError():
+                return f"gave no answer for {self.timeout:g} s"
+            case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
+                return "has no certificate that can be trusted"
+            case requests.ConnectionError(args=[cause, *_]):
+                cause = getattr(cause, "reason", cause)
+                return f"can't be reached ({type(cause).__name__})"
+            case _:
+                return f"broke off ({type(error).__name__})"

@@ -1,0 +1,68 @@
+"""Split the raw data as the lesson does, and measure the scale of its pixels.
+
+Reads `data/raw/`, writes `data/normalized/` (see `tasks.splits`). The validation images
+are the last ones of the training files. Mean and standard deviation are those of the
+training split alone, for the other two stand for images not seen yet; they are stored
+beside the pixels, which stay bytes.
+"""
+
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from tasks import command, idx, splits
+from tasks.settings import BadInput, Settings, load
+from tasks.splits import Name, Scale, Split
+
+RAW = Path("data/raw")
+NORMALIZED = Path("data/normalized")
+
+
+class Normalize(Settings):
+    """Section `normalize` of params.yaml.
+
+    Attributes:
+        validation: number of images held out from the end of the training files.
+    """
+
+    validation: PositiveInt
+
+
+def normalize(
+    training: Split, test: Split, settings: Normalize
+) -> tuple[dict[Name, Split], Scale]:
+    """Return the three splits and the scale of the first.
+
+    Raises:
+        BadInput: no training image would be left.
+    """
+    held_out = settings.validation
+    if held_out >= len(training.images):
+        raise BadInput(
+            f"`normalize.validation` is {held_out}, but there are only "
+            f"{len(training.images)} training images; make it smaller."
+        )
+    train = Split(training.images[:-held_out], training.labels[:-held_out])
+    valid = Split(training.images[-held_out:], training.labels[-held_out:])
+    return {"train": train, "valid": valid, "test": test}, Scale.of(train.images)
+
+
+def main() -> None:
+    """Run the step on the project's folders."""
+    command.parser(__doc__).parse_args()
+    settings = load("normalize", Normalize)
+    training, test = (
+        Split(
+            idx.read(RAW / f"{part}-images-idx3-ubyte"),
+            idx.read(RAW / f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
+    parts, scale = normalize(training, test, settings)
+    splits.save(NORMALIZED, parts, scale)
+    counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())
+    print(f"{counts}; mean {scale.mean:.7f}, std {scale.std:.7f}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,108 @@
+"""Draw the lesson's pictures: `reports/figures/*.png`.
+
+Reads `data/normalized/`, `models/` and what evaluate wrote under `reports/`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import ConfigDict
+
+from tasks import command, figures, files, models, splits
+from tasks.models import Model
+from tasks.settings import Settings, load
+from tasks.splits import Split
+
+NORMALIZED = Path("data/normalized")
+MODELS = Path("models")
+REPORTS = Path("reports")
+BASELINE = "baseline"
+
+# The part of the first digit that the lesson prints, and the images that it looks at.
+CROP = slice(10, 15)
+FIRST = 8
+
+
+class Trained(Settings):
+    """What matters here of section `train` of params.yaml: which networks there are."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    variants: dict[str, Any]
+
+
+def report(
+    train: Split,
+    valid: Split,
+    trained: dict[str, Model],
+    loss: dict[str, np.ndarray],
+    confusion: pd.DataFrame,
+    predictions: pd.DataFrame,
+    best: str,
+) -> dict[str, Figure]:
+    """Return the pictures by name.
+
+    Args:
+        train: the training split.
+        valid: the validation split.
+        trained: every model by name.
+        loss: of every network by name, its loss per batch, (batches,).
+        confusion: as evaluate writes it, the rows of `best` on the test set included.
+        predictions: as evaluate writes it.
+        best: the best model's name.
+    """
+    counts = confusion.query("model == @best and split == 'test'").pivot_table(
+        index="actual", columns="predicted", values="images"
+    )
+    first = predictions.head(FIRST)
+    return {
+        "digit": figures.digit(train.images[0], int(train.labels[0])),
+        "crop": figures.crop(train.images[0], CROP, CROP),
+        "predictions": figures.predictions(
+            valid.images[:FIRST],
+            first["label"].to_numpy(),
+            {name: first[name].to_numpy() for name in trained},
+        ),
+        "loss": figures.losses(loss),
+        "weights": figures.weights(
+            {name: model.weights for name, model in trained.items()},
+            valid.images.shape[1:],
+        ),
+        "confusion": figures.confusion(
+            counts.to_numpy().astype(int),
+            list(counts.index),
+            f"{best} on the test set",
+        ),
+    }
+
+
+def main() -> None:
+    """Run the step on the project's folders."""
+    command.parser(__doc__).parse_args()
+    variants = list(load("train", Trained).variants)
+    pictures = report(
+        train=splits.load(NORMALIZED, "train"),
+        valid=splits.load(NORMALIZED, "valid"),
+        trained={
+            name: models.load(MODELS / f"{name}.safetensors")
+            for name in [BASELINE, *variants]
+        },
+        loss={
+            name: pd.read_csv(MODELS / f"{name}.loss.csv")["loss"].to_numpy()
+            for name in variants
+        },
+        confusion=pd.read_csv(REPORTS / "confusion.csv"),
+        predictions=pd.read_csv(REPORTS / "predictions.csv"),
+        best=json.loads((REPORTS / "metrics.json").read_text())["best"],
+    )
+    for name, figure in pictures.items():
+        files.write_bytes(REPORTS / "figures" / f"{name}.png", figures.png(figure))
+    print(f"{len(pictures)} figures in {REPORTS / 'figures'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

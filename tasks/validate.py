@@ -1,0 +1,127 @@
+"""Hold the raw data to its data sheet, and report every value that breaks it.
+
+Reads `data/raw/`, writes `reports/validation.json`: what was measured, and of each rule
+that is broken the number of failures and the first of them, with row and value. Any
+failure stops the pipeline. MNIST takes 2 s, half of it for the imports.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks import command, files, idx, schemas
+from tasks.schemas import Breach, DataSheet
+from tasks.settings import BadInput, load
+from tasks.splits import Split
+
+RAW = Path("data/raw")
+REPORT = Path("reports/validation.json")
+DIGITS = 4  # after the point, in the report
+
+
+class Validate(DataSheet):
+    """Section `validate` of params.yaml: the data sheet."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `validate` found, ready for JSON.
+
+    Attributes:
+        passed: no rule of the data sheet is broken.
+        splits: of each split the number of images, of distinct ones and of those that
+            are in the training set too (test only), ranges of ink, images per class.
+        failed: number of failures of each check that has any.
+        failures: the first `schemas.LISTED` failures of each check: its name, its rule,
+            where the value stands (split and file, class or row), and the value.
+    """
+
+    passed: bool
+    splits: dict[str, dict[str, Any]]
+    failed: dict[str, int]
+    failures: list[dict[str, Any]]
+
+
+def validate(train: Split, test: Split, settings: Validate) -> Report:
+    """Return what the data is, and everything in it that breaks the data sheet."""
+    images = schemas.images_table(train, test, settings)
+    classes = schemas.classes_table(images, settings)
+    breaches = [
+        *schemas.breaches(
+            schemas.files_schema(settings), schemas.files_table(train, test)
+        ),
+        *schemas.breaches(schemas.classes_schema(settings), classes),
+        *schemas.breaches(schemas.images_schema(settings), images),
+    ]
+    return Report(
+        passed=not breaches,
+        splits={
+            str(split): _facts(table, classes.loc[split, "count"])
+            for split, table in images.groupby("split", sort=False)
+        },
+        failed={breach.check: breach.count for breach in breaches},
+        failures=[failure for breach in breaches for failure in _failures(breach)],
+    )
+
+
+def complaint(report: Report) -> str:
+    """Return one sentence on a report that has failures."""
+    total = sum(report.failed.values())
+    checks = ", ".join(f"{check} {count}" for check, count in report.failed.items())
+    first = dict(report.failures[0])
+    check, rule, value = (first.pop(key) for key in ("check", "rule", "value"))
+    place = ", ".join(f"{kind} {which}" for kind, which in first.items())
+    return (
+        f"{RAW} breaks its data sheet (`validate` in params.yaml) in {total} places "
+        f"({checks}): {rule}, but at {place} `{check}` is {value}; see {REPORT}."
+    )
+
+
+def main() -> None:
+    """Run the step on the project's folders."""
+    command.parser(__doc__).parse_args()
+    settings = load("validate", Validate)
+    train, test = (
+        Split(
+            idx.read(RAW / f"{part}-images-idx3-ubyte"),
+            idx.read(RAW / f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
+    report = validate(train, test, settings)
+    files.write_json(REPORT, asdict(report))
+    if not report.passed:
+        raise BadInput(complaint(report))
+    print(
+        ", ".join(f"{name} {facts['images']}" for name, facts in report.splits.items()),
+        "images pass",
+    )
+
+
+def _facts(images: pd.DataFrame, per_class: pd.Series) -> dict[str, Any]:
+    """Return what is worth knowing of the images of one split."""
+    return {
+        "images": len(images),
+        "distinct": int((images["repeats"] == schemas.NO_ROW).sum()),
+        "leaks": int((images["leaks"] != schemas.NO_ROW).sum()),
+        **{
+            f"{column}_{end}": round(images[column].agg(end).item(), DIGITS)
+            for column in ("mean_ink", "lit_share", "brightest")
+            for end in ("min", "max")
+        },
+        "per_class": per_class.tolist(),
+    }
+
+
+def _failures(breach: Breach) -> list[dict[str, Any]]:
+    """Return a breach's examples, each with its check and its rule."""
+    return [
+        {"check": breach.check, "rule": breach.rule, **example}
+        for example in breach.examples
+    ]
+
+
+if __name__ == "__main__":
+    command.run(main)
