@@ -21,9 +21,7 @@ def publish(root: Path) -> None:
     if not path.exists():
         return
     metrics = json.loads(path.read_text(encoding="utf-8"))
-    create_table_artifact(
-        table(metrics), key=TABLE_KEY, description=headline(metrics)
-    )
+    create_table_artifact(table(metrics), key=TABLE_KEY, description=headline(metrics))
     figures = sorted((root / "reports" / "figures").glob("*.png"))
     create_markdown_artifact(
         page(metrics, figures), key=PAGE_KEY, description=headline(metrics)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Self
 
 POLL_SECONDS = 0.02
 # A child has this long to end by itself once asked, then it is killed.
@@ -79,7 +79,7 @@ class Children:
             start_new_session=True,  # a signal to our group must not reach it
         )
 
-    def __enter__(self) -> "Children":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

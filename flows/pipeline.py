@@ -40,7 +40,7 @@ def plan(run: Planner[Step]) -> None:
     run.step("report", pixels, regression, *networks, scores)
 
 
-@flow(name="mnist-sgd", task_runner=ThreadPoolTaskRunner(max_workers=MOST_TASKS))
+@flow(name="mnist-sgd", task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS))
 def pipeline(
     targets: list[str] | None = None, *, force: bool = False, wait: bool = True
 ) -> list[State[Any]] | State[Any]:
@@ -65,8 +65,12 @@ def pipeline(
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages; all if none")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline", description=__doc__
+    )
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="stages; all if none"
+    )
     parser.add_argument("--force", action="store_true", help="run unchanged stages too")
     parser.add_argument(
         "--no-wait",

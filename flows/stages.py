@@ -1,4 +1,4 @@
-"""Run DVC's stages as Prefect tasks: one task a stage, DVC's rules for what is unchanged.
+"""Run DVC's stages as Prefect tasks: a task each, unchanged by DVC's own rules.
 
 A plan names the stages in the order of the data; `Stages` submits each as a task of
 that name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect`).
@@ -9,14 +9,13 @@ import fcntl
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from prefect import task
+from prefect import Task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -114,7 +113,7 @@ class Stages:
             return None
         plan = self._chosen[name]
         options = _options(name, plan)
-        run = task(
+        task: Task[[str, float | None], State[Any]] = Task(
             self._run,
             name=name.partition("@")[0],
             task_run_name=name,
@@ -128,8 +127,11 @@ class Stages:
             cache_policy=NO_CACHE,
             persist_result=False,
         )
-        future = run.submit(
-            name, options.timeout_seconds, wait_for=[step for step in after if step]
+        future: PrefectFuture[Any] = task.submit(
+            name,
+            options.timeout_seconds,
+            wait_for=[step for step in after if step],
+            return_state=False,
         )
         self._futures.append(future)
         return future
@@ -152,7 +154,9 @@ class Stages:
             self._children.pause(0)
             with self._ledger.entry(name, force=self._force) as entry:
                 if entry.unchanged:
-                    return Completed(name="Cached", message=f"{name}: {entry.unchanged}")
+                    return Completed(
+                        name="Cached", message=f"{name}: {entry.unchanged}"
+                    )
                 return self._execute(name, entry, timeout)
         except CommandFailed as failure:
             return _failed(failure)
@@ -191,18 +195,20 @@ def opened(
         LedgerError: DVC refuses the checkout or a target, or (without `wait`) another
             flow is running in it.
     """
-    with Children(available_cores()) as children:
-        with _one_flow(root, wait=wait, pause=children.pause):
-            ledger = Ledger(root, wait=wait, pause=children.pause)
-            everything = ledger.plan()
-            chosen = ledger.plan(targets) if targets else everything
-            stages = Stages(ledger, children, chosen, force=force)
-            try:
-                yield stages, everything
-            finally:
-                # Nobody of ours writes any more when the next flow gets the lock.
-                children.stop()
-                stages.finish()
+    with (
+        Children(available_cores()) as children,
+        _one_flow(root, wait=wait, pause=children.pause),
+    ):
+        ledger = Ledger(root, wait=wait, pause=children.pause)
+        everything = ledger.plan()
+        chosen = ledger.plan(targets) if targets else everything
+        stages = Stages(ledger, children, chosen, force=force)
+        try:
+            yield stages, everything
+        finally:
+            # Nobody of ours writes any more when the next flow gets the lock.
+            children.stop()
+            stages.finish()
 
 
 def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:

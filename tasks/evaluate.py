@@ -16,25 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import ConfigDict
 
-from tasks import command, files, metrics, models, splits
+from tasks import candidates, command, files, metrics, splits
 from tasks.models import Model
-from tasks.settings import Settings, load
 from tasks.splits import Name, Split
 
 NORMALIZED = Path("data/normalized")
-MODELS = Path("models")
 REPORTS = Path("reports")
-BASELINE = "baseline"
-
-
-class Trained(Settings):
-    """What matters here of section `train` of params.yaml: which networks there are."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    variants: dict[str, Any]
 
 
 class Evaluation(NamedTuple):
@@ -47,33 +35,33 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    candidates: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
+    trained: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
 ) -> Evaluation:
-    """Measure `candidates` on train and validation, and the best of them on test.
+    """Measure `trained` on train and validation, and the best of them on test.
 
     The best has the highest accuracy on validation; of several, the first.
     """
     valid = splits_by_name["valid"]
-    figures: dict[str, dict[str, Any]] = {name: {} for name in candidates}
+    figures: dict[str, dict[str, Any]] = {name: {} for name in trained}
     counts: dict[tuple[str, str], Any] = {}
     predictions = pd.DataFrame({"label": valid.labels})
-    for name, model in candidates.items():
+    for name, model in trained.items():
         for split in ("train", "valid"):
             scores, counts[name, split] = _measure(model, splits_by_name[split])
             figures[name][split] = scores.summary
         predictions[name] = scores.predictions
         predictions[f"{name}_probability"] = scores.probabilities
-    best = max(candidates, key=lambda name: figures[name]["valid"]["accuracy"])
-    test, counts[best, "test"] = _measure(candidates[best], splits_by_name["test"])
+    best = max(trained, key=lambda name: figures[name]["valid"]["accuracy"])
+    test, counts[best, "test"] = _measure(trained[best], splits_by_name["test"])
     return Evaluation(
         metrics={
             "models": figures,
             "best": best,
             "test": test.summary,
-            "by_hand": _by_hand(candidates, valid),
+            "by_hand": _by_hand(trained, valid),
         },
-        classes=_class_table(counts, candidates),
-        confusion=_confusion_table(counts, candidates),
+        classes=_class_table(counts, trained),
+        confusion=_confusion_table(counts, trained),
         predictions=predictions.rename_axis("index"),
     )
 
@@ -98,12 +86,12 @@ def _measure(model: Model, split: Split) -> tuple[Scores, Any]:
     return scores, metrics.confusion(split.labels, predictions, classes)
 
 
-def _by_hand(candidates: Mapping[str, Model], valid: Split) -> dict[str, Any]:
+def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
     """Compare each update by hand with the optimizer's that has its parameters."""
     pairs = (
         (name, other)
-        for name, model in candidates.items()
-        for other, twin in candidates.items()
+        for name, model in trained.items()
+        for other, twin in trained.items()
         if _update(model) == "manual"
         and {**model.description.parameters, "update": "sgd"}
         == twin.description.parameters
@@ -111,7 +99,7 @@ def _by_hand(candidates: Mapping[str, Model], valid: Split) -> dict[str, Any]:
     return {
         name: {
             "optimizer": other,
-            **metrics.agreement(candidates[name], candidates[other], valid),
+            **metrics.agreement(trained[name], trained[other], valid),
         }
         for name, other in pairs
     }
@@ -122,14 +110,14 @@ def _update(model: Model) -> Any:
 
 
 def _class_table(
-    counts: Mapping[tuple[str, str], Any], candidates: Mapping[str, Model]
+    counts: Mapping[tuple[str, str], Any], trained: Mapping[str, Model]
 ) -> pd.DataFrame:
     return pd.concat(
         pd.DataFrame(
             {
                 "model": name,
                 "split": split,
-                "label": candidates[name].description.classes,
+                "label": trained[name].description.classes,
                 **metrics.per_class(matrix),
                 "images": matrix.sum(axis=1),
             }
@@ -139,10 +127,10 @@ def _class_table(
 
 
 def _confusion_table(
-    counts: Mapping[tuple[str, str], Any], candidates: Mapping[str, Model]
+    counts: Mapping[tuple[str, str], Any], trained: Mapping[str, Model]
 ) -> pd.DataFrame:
     def rows(name: str, split: str, matrix: Any) -> pd.DataFrame:
-        classes = list(candidates[name].description.classes)
+        classes = list(trained[name].description.classes)
         actual, predicted = np.meshgrid(classes, classes, indexing="ij")
         return pd.DataFrame(
             {
@@ -165,10 +153,8 @@ def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
-    names = [BASELINE, *load("train", Trained).variants]
-    candidates = {name: models.load(MODELS / f"{name}.safetensors") for name in names}
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
-    result = evaluate(candidates, parts)
+    result = evaluate(candidates.read(), parts)
     _write_table(result.classes, "classes.csv")
     _write_table(result.confusion, "confusion.csv")
     _write_table(result.predictions, "predictions.csv", index=True)

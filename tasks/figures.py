@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tasks.splits import Floats, Pixels
@@ -28,7 +27,7 @@ Values = npt.NDArray[np.float64]
 def png(figure: Figure) -> bytes:
     """Return `figure` as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -105,7 +104,8 @@ def losses(by_model: Mapping[str, Values]) -> Figure:
     figure, axes = _axes(8, 4.5)
     window = np.ones(SMOOTHED_OVER) / SMOOTHED_OVER
     ends = []
-    for (name, values), colour in zip(by_model.items(), _colours(by_model), strict=True):
+    for number, (name, values) in enumerate(by_model.items()):
+        colour = COLOURS[number % len(COLOURS)]
         smooth = np.convolve(values, window, mode="valid")
         axes.plot(np.arange(len(smooth)) + SMOOTHED_OVER, smooth, color=colour, lw=1.2)
         ends.append((float(smooth[-SMOOTHED_OVER:].mean()), name, colour))
@@ -114,7 +114,7 @@ def losses(by_model: Mapping[str, Values]) -> Figure:
     axes.set_xlim(0, max(len(values) for values in by_model.values()))
     axes.set_xlabel("batch")
     axes.set_ylabel("loss, nats")
-    axes.set_title(f"Negative log likelihood, mean of {SMOOTHED_OVER} batches", loc="left")
+    axes.set_title(f"Loss, mean of {SMOOTHED_OVER} batches", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.subplots_adjust(left=0.08, right=0.78, bottom=0.12, top=0.92)
     return figure
@@ -131,7 +131,11 @@ def weights(by_model: Mapping[str, Floats], shape: tuple[int, int]) -> Figure:
     figure = _figure(classes + 1.6, len(by_model) + 0.4)
     grid = figure.subplots(len(by_model), classes, squeeze=False)
     figure.subplots_adjust(
-        left=1.6 / (classes + 1.6), right=0.995, bottom=0.01, top=0.92, wspace=0.05,
+        left=1.6 / (classes + 1.6),
+        right=0.995,
+        bottom=0.01,
+        top=0.92,
+        wspace=0.05,
         hspace=0.05,
     )
     for row, (name, matrix) in zip(grid, by_model.items(), strict=True):
@@ -158,11 +162,10 @@ def confusion(
     mistakes = counts - np.diag(np.diagonal(counts))
     axes.imshow(mistakes, cmap="Oranges", vmax=max(int(mistakes.max()), 1))
     for (row, column), count in np.ndenumerate(counts):
-        if count:
-            axes.text(
-                column, row, str(count), ha="center", va="center", fontsize=9,
-                color="grey" if row == column else "black",
-            )
+        dark = mistakes[row, column] > 0.6 * mistakes.max()
+        ink = "grey" if row == column else "white" if dark else "black"
+        text = str(count or "")
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=ink)
     axes.set_xticks(range(len(classes)), [str(label) for label in classes])
     axes.set_yticks(range(len(classes)), [str(label) for label in classes])
     axes.set_xlabel("predicted")
@@ -187,10 +190,6 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
             va="center",
             fontsize=9,
         )
-
-
-def _colours(names: Mapping[str, object]) -> list[str]:
-    return [COLOURS[number % len(COLOURS)] for number in range(len(names))]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -71,7 +71,7 @@ def to_bytes(values: NDArray[np.uint8]) -> bytes:
     if (
         values.dtype != np.uint8
         or not 1 <= values.ndim <= MAX_AXES
-        or not 0 < values.size
+        or values.size == 0
         or max(values.shape) >= 2**32
     ):
         raise ValueError(
@@ -92,7 +92,9 @@ def _shape(header: bytes, size: int, origin: str) -> tuple[int, ...]:
         raise _bad(origin, f"begins with {header[:4]!r}, not with two zero bytes")
     kind, axes = header[2], header[3]
     if kind != UNSIGNED_BYTE:
-        raise _bad(origin, f"has values of type 0x{kind:02x}, not unsigned bytes (0x08)")
+        raise _bad(
+            origin, f"has values of type 0x{kind:02x}, not unsigned bytes (0x08)"
+        )
     if not 1 <= axes <= MAX_AXES:
         raise _bad(origin, f"announces {axes} axes, not one to three")
     start = 4 + 4 * axes

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,7 +80,7 @@ class Mirror:
         start = part.stat().st_size if part.exists() else 0
         try:
             with self._open(url, start) as response:
-                continued = response.status_code == requests.codes.partial
+                continued = response.status_code == HTTPStatus.PARTIAL_CONTENT
                 self._save(response, part, start if continued else 0)
                 return continued
         except ValueError as error:  # of the address: other schemes, impossible hosts
@@ -97,8 +98,8 @@ class Mirror:
         )
         status = response.status_code
         place = response.headers.get("Content-Range", "")
-        if status == requests.codes.ok or (
-            status == requests.codes.partial
+        if status == HTTPStatus.OK or (
+            status == HTTPStatus.PARTIAL_CONTENT
             and start
             and place.startswith(f"bytes {start}-")
         ):
@@ -107,9 +108,9 @@ class Mirror:
         if start:
             return self._open(url, 0)
         answer = f"{url} answered {status} {response.reason}"
-        if status == requests.codes.not_found:
+        if status == HTTPStatus.NOT_FOUND:
             raise Missing(f"{answer}.")
-        if status == requests.codes.too_many_requests or status >= 500:
+        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
             raise Unavailable(f"{answer}; try later.")
         raise BadInput(f"{answer}, not the file.")
 
@@ -134,7 +135,9 @@ class Mirror:
                 bar.update(len(chunk))
                 if file.tell() > self.limit:
                     part.unlink()
-                    raise BadInput(f"{response.url} has more than {self.limit:,} bytes.")
+                    raise BadInput(
+                        f"{response.url} has more than {self.limit:,} bytes."
+                    )
                 if time.monotonic() > self.deadline:
                     raise Unavailable(f"{response.url} is too slow; what came is kept.")
 
@@ -143,7 +146,7 @@ class Mirror:
             case requests.Timeout() | urllib3.exceptions.TimeoutError():
                 return f"gave no answer for {self.timeout:g} s"
             case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
-                return "has no certificate that can be trusted"
+                return "is not who its certificate says, or has none"
             case requests.ConnectionError(args=[cause, *_]):
                 cause = getattr(cause, "reason", cause)
                 return f"can't be reached ({type(cause).__name__})"

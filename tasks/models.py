@@ -66,7 +66,8 @@ class Model(Settings):
     def predict(self, images: Pixels) -> npt.NDArray[np.intp]:
         """Return the most probable label of each image, (N,)."""
         best = self.log_probabilities(images).argmax(axis=1)
-        return np.array(self.description.classes)[best]
+        classes = np.array(self.description.classes, dtype=np.intp)
+        return np.asarray(classes[best])
 
 
 def log_softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -95,13 +96,14 @@ def load(path: Path) -> Model:
         BadInput: the file is not one that `save` writes, or its numbers are not finite.
         FileNotFoundError: there is none.
     """
+    path.stat()  # it names the file that is missing; safetensors would not
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             metadata = (file.metadata() or {})[METADATA]
         description = Description.model_validate_json(metadata)
     except (SafetensorError, ValidationError, KeyError):
-        raise BadInput(f"{path} is not a model of this project; train it anew.") from None
+        raise BadInput(f"{path} is not a model of ours; train it anew.") from None
     inputs = tensors["weights"].shape[0] if "weights" in tensors else 0
     expected = {
         "bias": ((len(description.classes),), np.dtype(np.float32)),

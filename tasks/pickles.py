@@ -29,13 +29,14 @@ MAX_BYTES = 250_000_000
 # The lesson's has about 150. Bounds what a pickle can pile up, and its memo with it.
 MAX_INSTRUCTIONS = 1000
 # What `pickle` writes for tuples of arrays in protocols 1 and 2. Missing on purpose:
-# lists and dicts (arrays of objects, forged attributes), INST, OBJ and NEWOBJ (classes),
-# EXT (a registry), PERSID (a caller's function), STACK_GLOBAL (a name built on the fly),
-# and protocol 0's texts, which would make MNIST four times as large.
+# lists and dicts (arrays of objects, forged attributes), INST, OBJ and NEWOBJ
+# (classes), EXT (a registry), PERSID (a caller's function), STACK_GLOBAL (a name built
+# on the fly), and protocol 0's texts, which would make MNIST four times as large.
 INSTRUCTIONS = frozenset(
-    "PROTO STOP MARK TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE INT BININT "
-    "BININT1 BININT2 LONG1 SHORT_BINSTRING BINSTRING BINUNICODE BINPUT LONG_BINPUT "
-    "BINGET LONG_BINGET GLOBAL REDUCE BUILD".split()
+    "PROTO STOP MARK TUPLE TUPLE1 TUPLE2 TUPLE3 "  # noqa: SIM905  one a line: a page
+    "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG1 "
+    "SHORT_BINSTRING BINSTRING BINUNICODE BINPUT LONG_BINPUT BINGET LONG_BINGET "
+    "GLOBAL REDUCE BUILD".split()
 )
 
 
@@ -84,7 +85,7 @@ def read(
     """Return the arrays of the four IDX files that the pickle was made from.
 
     Args:
-        content: the pickle, unzipped; its size is for the caller to bound (`MAX_BYTES`).
+        content: the pickle, unzipped; the caller bounds its size (by `MAX_BYTES`).
         origin: where it came from, for errors.
         shape: rows and columns of an image, whose product is the length of a row.
 
@@ -136,6 +137,7 @@ def _scan(content: bytes) -> None:
     Reading the list also finds a length that goes beyond the end, before the pickle
     machine allocates it.
     """
+    argument: Any
     for count, (code, argument, _) in enumerate(pickletools.genops(content), start=1):
         if count > MAX_INSTRUCTIONS:
             raise ValueError(f"it has more than {MAX_INSTRUCTIONS} instructions")
@@ -144,7 +146,7 @@ def _scan(content: bytes) -> None:
         if code.name == "GLOBAL" and argument not in GLOBALS:
             raise ValueError(f"it asks for {str(argument).replace(' ', '.')}")
         # The memo is a table as long as its highest number.
-        if code.name == "LONG_BINPUT" and argument > MAX_INSTRUCTIONS:
+        if code.name == "LONG_BINPUT" and not 0 <= argument <= MAX_INSTRUCTIONS:
             raise ValueError(f"it numbers an object {argument}")
 
 
@@ -166,7 +168,7 @@ def _split(pair: object, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
 
 
 def _values(array: object, code: str) -> NDArray[Any]:
-    """Return a recorded array whose dtype must be `code`, as a view of its own bytes."""
+    """Return the array that was recorded, which must be of dtype `code`; read-only."""
     if not isinstance(array, _Array):
         raise TypeError(f"it has a {type(array).__name__}, not an array")
     _, shape, dtype, by_columns, text = _items(array.state, 5)
@@ -187,7 +189,7 @@ def _whole(values: NDArray[Any], scale: int) -> Bytes:
     # A cast of what is no byte gives some byte, to which it is then unequal.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = values * values.dtype.type(scale)
-        whole = scaled.astype(np.uint8)
+        whole: Bytes = scaled.astype(np.uint8)
     wrong = whole != scaled
     if wrong.any():
         raise ValueError(f"{values[wrong][0]} times {scale} is not a whole 0 to 255")

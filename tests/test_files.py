@@ -1,0 +1,45 @@
+import stat
+
+import pytest
+
+from tasks import files
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    files.write_text(path, "one")
+    files.write_text(path, "two")
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    files.write_text(path, "good")
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        1 / 0  # noqa: B018  # the failure
+    assert path.read_text() == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_file_is_private_and_the_result_is_not(tmp_path):
+    path = tmp_path / "file.txt"
+    with files.replacing(path) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    ordinary = tmp_path / "ordinary.txt"
+    ordinary.touch()
+    assert path.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_json_has_no_numbers_that_json_has_not(tmp_path):
+    path = tmp_path / "file.json"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"loss": float("nan")})
+    assert not path.exists()
+
+
+def test_json_keeps_the_order_of_the_keys(tmp_path):
+    path = tmp_path / "file.json"
+    files.write_json(path, {"b": 1, "a": [2]})
+    assert path.read_text() == '{\n  "b": 1,\n  "a": [\n    2\n  ]\n}\n'

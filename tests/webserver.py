@@ -1,0 +1,84 @@
+"""A web server on this machine for one test, that misbehaves where it is told to."""
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Page = bytes | Callable[[BaseHTTPRequestHandler], None]
+
+
+class Web:
+    """What is served, by path, and what was asked for: path and Range header."""
+
+    def __init__(self, url: str, pages: dict[str, Page]) -> None:
+        self.url = url
+        self.pages = pages
+        self.asked: list[tuple[str, str | None]] = []
+
+
+@contextmanager
+def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """Serve bytes as they are, also from a byte on; let a function answer by itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            web.asked.append((self.path, self.headers["Range"]))
+            page = web.pages.get(self.path, missing)
+            if callable(page):
+                page(self)
+                self.close_connection = True
+            else:
+                answer(self, page, self.headers["Range"])
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    web = Web(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", pages)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield web
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answer(
+    handler: BaseHTTPRequestHandler, content: bytes, wanted: str | None = None
+) -> None:
+    """Send `content`, or what follows the byte that the Range header names."""
+    start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
+    if start >= len(content) > 0:
+        return status(416)(handler)
+    handler.send_response(206 if wanted else 200)
+    if wanted:
+        end = len(content)
+        handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+    handler.send_header("Content-Length", str(len(content) - start))
+    handler.end_headers()
+    handler.wfile.write(content[start:])
+    return None
+
+
+def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Return a page that is only a status."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return send
+
+
+missing = status(404)
