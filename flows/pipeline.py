@@ -40,7 +40,10 @@ def plan(run: Planner[Step]) -> None:
     run.step("report", pixels, regression, *networks, scores)
 
 
-@flow(name="mnist-sgd", task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS))
+@flow(
+    name="mnist-sgd",
+    task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
+)
 def pipeline(
     targets: list[str] | None = None, *, force: bool = False, wait: bool = True
 ) -> list[State[Any]] | State[Any]:

@@ -44,23 +44,3 @@ def load(path: Path, fingerprint: str) -> Tensors | None:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (FileNotFoundError, SafetensorError):
         return None
-
-
-def flatten(state: dict[str, Any]) -> Tensors:
-    """Return an optimizer's tensors by `update.<parameter>.<name>`."""
-    return {
-        f"update.{number}.{name}": value
-        for number, values in state.get("state", {}).items()
-        for name, value in values.items()
-    }
-
-
-def unflatten(tensors: Tensors, fresh: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an optimizer, `fresh` but for the tensors that were kept."""
-    state: dict[int, Tensors] = {}
-    for key, value in tensors.items():
-        kind, _, rest = key.partition(".")
-        if kind == "update":
-            number, _, name = rest.partition(".")
-            state.setdefault(int(number), {})[name] = value
-    return {**fresh, "state": state} if fresh else {}

@@ -65,9 +65,7 @@ def build(
 def coefficients(network: nn.Module) -> tuple[Tensor, Tensor]:
     """Return weights (inputs, classes) and bias (classes,), on the CPU."""
     if isinstance(network, Scratch):
-        weights, bias = network.weights, network.bias
-    else:
-        linear = network.get_submodule("0")
-        assert isinstance(linear, nn.Linear)
-        weights, bias = linear.weight.t(), linear.bias
-    return weights.detach().cpu(), bias.detach().cpu()
+        return network.weights.detach().cpu(), network.bias.detach().cpu()
+    linear = network.get_submodule("0")
+    assert isinstance(linear, nn.Linear)
+    return linear.weight.detach().t().cpu(), linear.bias.detach().cpu()

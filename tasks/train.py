@@ -10,12 +10,11 @@ one goes on from there and ends with the same weights.
 
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from tasks import checkpoints, command, files, models, networks, splits, updates
@@ -23,7 +22,8 @@ from tasks.models import Description, Model
 from tasks.networks import Layer
 from tasks.settings import BadInput, Settings, load
 from tasks.splits import Pixels, Scale, Split
-from tasks.updates import Rule, Update
+from tasks.training import Data, Training
+from tasks.updates import Rule
 
 NORMALIZED = Path("data/normalized")
 MODELS = Path("models")
@@ -62,71 +62,6 @@ class Train(Settings):
     variants: dict[str, Variant] = Field(min_length=1)
 
 
-class Data(NamedTuple):
-    """One split on the device: inputs float32 (N, inputs), classes int64 (N,)."""
-
-    inputs: Tensor
-    labels: Tensor
-
-
-class History(NamedTuple):
-    """Loss of each batch, (batches,); accuracy on train and validation, (epochs, 2)."""
-
-    loss: Tensor
-    accuracy: Tensor
-
-
-class Training:
-    """A training between two epochs: all that the next epoch depends on.
-
-    Args:
-        settings: of the step.
-        variant: what to train.
-        inputs: number of inputs of the network.
-        classes: number of classes.
-        device: where to train.
-    """
-
-    def __init__(
-        self,
-        settings: Train,
-        variant: Variant,
-        inputs: int,
-        classes: int,
-        device: torch.device,
-    ) -> None:
-        # Of two generators: every variant sees the same batches, whatever it drew first.
-        initial, order = np.random.SeedSequence(settings.seed).generate_state(2)
-        first = torch.Generator().manual_seed(int(initial))
-        self.network = networks.build(variant.layer, inputs, classes, first).to(device)
-        self.update = updates.build(
-            variant.update, self.network.parameters(), variant.learning_rate
-        )
-        self.order = torch.Generator().manual_seed(int(order))
-        self.history = History(torch.empty(0), torch.empty(0, 2))
-
-    def state(self) -> checkpoints.Tensors:
-        """Return everything that changes from epoch to epoch."""
-        return {
-            **{f"network.{k}": v for k, v in self.network.state_dict().items()},
-            **checkpoints.flatten(self.update.state_dict()),
-            "order": self.order.get_state(),
-            "loss": self.history.loss,
-            "accuracy": self.history.accuracy,
-        }
-
-    def restore(self, state: checkpoints.Tensors) -> None:
-        """Go back to what `state` returned."""
-        self.network.load_state_dict(
-            {k: state[f"network.{k}"] for k in self.network.state_dict()}
-        )
-        self.update.load_state_dict(
-            checkpoints.unflatten(state, self.update.state_dict())
-        )
-        self.order.set_state(state["order"])
-        self.history = History(state["loss"], state["accuracy"])
-
-
 def train(
     train_split: Split,
     valid_split: Split,
@@ -134,8 +69,8 @@ def train(
     settings: Train,
     name: str,
     checkpoint: Path | None = None,
-) -> tuple[Model, History]:
-    """Train the variant `name` and return it with its history.
+) -> tuple[Model, Training]:
+    """Train the variant `name` and return it, and how it went.
 
     Args:
         train_split: what to train on.
@@ -151,66 +86,43 @@ def train(
     data, held_out = (
         _on(device, part, scale, classes) for part in (train_split, valid_split)
     )
-    training = Training(settings, variant, data.inputs.shape[1], len(classes), device)
     parameters = {
         **settings.model_dump(exclude={"variants", "device"}),
         **variant.model_dump(),
     }
+    training = _begin(settings.seed, variant, data, len(classes))
     mark = checkpoints.fingerprint({**parameters, "device": device.type}, *train_split)
     if checkpoint and (kept := checkpoints.load(checkpoint, mark)):
         training.restore(kept)
-    done = len(training.history.accuracy)
-    for _ in tqdm(
-        range(done, settings.epochs),
-        initial=done,
-        total=settings.epochs,
-        desc=name,
-        unit="epoch",
-        delay=1,
-    ):
-        rows = torch.randperm(len(data.labels), generator=training.order).to(device)
-        loss = epoch(training.network, training.update, data, rows, settings.batch_size)
-        reached = [accuracy(training.network, part) for part in (data, held_out)]
-        training.history = History(
-            torch.cat([training.history.loss, loss.cpu()]),
-            torch.cat([training.history.accuracy, torch.tensor([reached])]),
-        )
+    done = len(training.accuracy)
+    epochs = range(done, settings.epochs)
+    for _ in tqdm(epochs, name, settings.epochs, initial=done, unit="epoch", delay=1):
+        training.epoch(data, held_out, settings.batch_size)
         if checkpoint and settings.epochs > 1:
             checkpoints.save(checkpoint, mark, training.state())
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    weights, bias = networks.coefficients(training.network)
     description = Description(
         link="softmax",
         scale=scale,
         classes=tuple(int(label) for label in classes),
         parameters=parameters,
     )
-    model = Model(weights=weights.numpy(), bias=bias.numpy(), description=description)
-    return model, training.history
+    weights, bias = (c.numpy() for c in networks.coefficients(training.network))
+    return Model(weights=weights, bias=bias, description=description), training
 
 
-def epoch(
-    network: nn.Module, update: Update, data: Data, rows: Tensor, batch_size: int
-) -> Tensor:
-    """Train on `data` once, in the order of `rows`, and return the loss of each batch."""
-    batches = rows.split(batch_size)
-    losses = torch.empty(len(batches), device=rows.device)
-    for number, batch in enumerate(batches):
-        scores = network(data.inputs.index_select(0, batch))
-        loss = nn.functional.nll_loss(scores, data.labels.index_select(0, batch))
-        loss.backward()
-        update.step()
-        update.zero_grad()
-        losses[number] = loss.detach()
-    return losses
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Data) -> float:
-    """Return the share of `data` that the network gives the right label."""
-    right = (network(data.inputs).argmax(dim=1) == data.labels).sum()
-    return float(right) / len(data.labels)
+def _begin(seed: int, variant: Variant, data: Data, classes: int) -> Training:
+    """Return a training with fresh parameters, on the device of `data`."""
+    # Of two generators: every variant sees the same batches, whatever it drew at first.
+    initial, order = (
+        torch.Generator().manual_seed(int(number))
+        for number in np.random.SeedSequence(seed).generate_state(2)
+    )
+    network = networks.build(variant.layer, data.inputs.shape[1], classes, initial)
+    network = network.to(data.inputs.device)
+    update = updates.build(variant.update, network.parameters(), variant.learning_rate)
+    return Training(network, update, order)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -234,15 +146,17 @@ def _on(device: torch.device, split: Split, scale: Scale, classes: Pixels) -> Da
     return Data(inputs.to(device), labels.to(device))
 
 
-def _write(name: str, model: Model, history: History) -> None:
+def _write(name: str, model: Model, training: Training) -> None:
     """Write the model last: where it stands, its history does."""
-    rows = (f"{number},{loss:.6f}\n" for number, loss in enumerate(history.loss))
+    rows = (f"{number},{loss:.6f}\n" for number, loss in enumerate(training.loss))
     files.write_text(MODELS / f"{name}.loss.csv", "batch,loss\n" + "".join(rows))
     rows = (
         f"{number},{train:.6f},{valid:.6f}\n"
-        for number, (train, valid) in enumerate(history.accuracy.tolist(), start=1)
+        for number, (train, valid) in enumerate(training.accuracy.tolist(), start=1)
     )
-    files.write_text(MODELS / f"{name}.accuracy.csv", "epoch,train,valid\n" + "".join(rows))
+    files.write_text(
+        MODELS / f"{name}.accuracy.csv", "epoch,train,valid\n" + "".join(rows)
+    )
     models.save(model, MODELS / f"{name}.safetensors")
 
 
@@ -260,13 +174,14 @@ def main() -> None:
     parts = splits.load(NORMALIZED, "train"), splits.load(NORMALIZED, "valid")
     scale = splits.load_scale(NORMALIZED)
     started = time.perf_counter()
-    model, history = train(*parts, scale, settings, name, CHECKPOINTS / name)
+    model, training = train(*parts, scale, settings, name, CHECKPOINTS / name)
     seconds = time.perf_counter() - started
-    _write(name, model, history)
+    _write(name, model, training)
     images = settings.epochs * len(parts[0].labels)
     print(
-        f"{name}: accuracy {history.accuracy[-1, 1]:.4f} in validation, loss "
-        f"{history.loss[0]:.4f} at first; {seconds:.1f} s, {images / seconds:,.0f} images/s"
+        f"{name}: accuracy {training.accuracy[-1, 1]:.4f} in validation, loss "
+        f"{training.loss[0]:.4f} at first; {seconds:.1f} s, "
+        f"{images / seconds:,.0f} images/s"
     )
 
 

@@ -45,7 +45,9 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_softmax_probabilities_are_scipys():
     np.testing.assert_allclose(
-        model().log_probabilities(IMAGES), log_softmax(scores(model()), axis=1), rtol=1e-5
+        model().log_probabilities(IMAGES),
+        log_softmax(scores(model()), axis=1),
+        rtol=1e-5,
     )
 
 
@@ -84,7 +86,10 @@ def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path):
             [sys.executable, "-c", program, path],
             check=True,
             cwd=ROOT,
-            env={"PYTHONHASHSEED": str(number), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            env={
+                "PYTHONHASHSEED": str(number),
+                "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+            },
         )
         contents.add(path.read_bytes())
     assert len(contents) == 1
@@ -94,7 +99,9 @@ def damaged(folder: Path, metadata: dict | None = None, **tensors: np.ndarray) -
     path = folder / "model.safetensors"
     good = {"weights": model().weights, "bias": model().bias}
     text = model().description.model_dump_json()
-    save_file({**good, **tensors}, path, {"model": text} if metadata is None else metadata)
+    save_file(
+        {**good, **tensors}, path, {"model": text} if metadata is None else metadata
+    )
     return path
 
 

@@ -41,7 +41,9 @@ def test_holding_out_every_image_is_refused():
 
 
 def test_the_small_data_set_is_split_like_the_large_one(digits):
-    training = Split(digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"])
+    training = Split(
+        digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"]
+    )
     test = Split(digits["t10k-images-idx3-ubyte"], digits["t10k-labels-idx1-ubyte"])
     parts, _ = normalize(training, test, Normalize(validation=VALID))
     counts = {name: part.images.shape for name, part in parts.items()}

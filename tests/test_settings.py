@@ -65,7 +65,9 @@ def test_all_faults_are_named_at_once(tmp_path):
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
-    with pytest.raises(BadInput, match="is missing; run this from the project's folder"):
+    with pytest.raises(
+        BadInput, match="is missing; run this from the project's folder"
+    ):
         load("example", Example, tmp_path / "params.yaml")
 
 

@@ -40,6 +40,7 @@ def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterat
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # clients hang up on purpose
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     web = Web(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", pages)

@@ -1,0 +1,45 @@
+import math
+
+import numpy as np
+import pytest
+
+from tasks import metrics
+
+CLASSES = (3, 5, 7)
+LABELS = np.array([3, 3, 5, 7])
+PROBABILITIES = np.array(
+    [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]
+)
+PREDICTIONS = np.array([3, 5, 5, 3])
+
+
+def test_a_summary_of_four_images_by_hand():
+    # 95 % Wilson interval of 2 in 4, with z = 1.959964.
+    z2 = 1.959963985**2
+    middle = (0.5 + z2 / 8) / (1 + z2 / 4)
+    half = math.sqrt(z2 * (0.25 / 4 + z2 / 64)) / (1 + z2 / 4)
+    assert metrics.summary(LABELS, np.log(PROBABILITIES), CLASSES) == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "accuracy_low": middle - half,
+            "accuracy_high": middle + half,
+            "rmse": math.sqrt((0 + 4 + 0 + 16) / 4),
+            "mae": (0 + 2 + 0 + 4) / 4,
+            "log_loss": math.log(2) / 2 + math.log(4) / 2,
+        },
+        abs=1e-6,
+    )
+
+
+def test_confusion_counts_have_labels_in_rows():
+    np.testing.assert_array_equal(
+        metrics.confusion(LABELS, PREDICTIONS, CLASSES),
+        [[1, 1, 0], [0, 1, 0], [1, 0, 0]],
+    )
+
+
+def test_precision_is_of_a_column_and_recall_of_a_row():
+    counts = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0]])
+    scores = metrics.per_class(counts)
+    np.testing.assert_allclose(scores["precision"], [0.5, 0.5, 0])
+    np.testing.assert_allclose(scores["recall"], [0.5, 1, 0])
