@@ -196,11 +196,12 @@ class _Lines:
     def _pump(self, output: IO[bytes]) -> None:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         pending = ""
-        while chunk := os.read(output.fileno(), 65536):
-            # A carriage return ends a line too: progress bars rewrite theirs with it.
-            *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
-            for line in lines:
-                self._hand_on(line)
+        with output:
+            while chunk := os.read(output.fileno(), 65536):
+                # A carriage return ends a line too: progress bars rewrite theirs.
+                *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
+                for line in lines:
+                    self._hand_on(line)
         self._hand_on(pending)
 
     def _hand_on(self, line: str) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import yaml
 from dvc.repo import Repo
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -117,6 +118,8 @@ def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
             }
         ):
             yield environment | {"PREFECT_API_URL": url}
+            # What was logged is sent from a thread, which needs the server.
+            APILogHandler().flush()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -155,8 +158,9 @@ stages:
   each:
     foreach: ${signs}
     do:
-      cmd: sh each.sh ${key} '${item}'
+      cmd: sh each.sh ${key} ${item}
       deps: [each.sh, data/first.txt]
+      params: ["signs.${key}"]
       outs: ["parts/${key}.txt"]
   last:
     cmd: sh last.sh
@@ -165,7 +169,7 @@ stages:
     metrics: [{metrics.json: {cache: false}}]
     plots: [{sizes.csv: {cache: false}}]
 """,
-    "params.yaml": "text: hello\nsigns: {a: +, b: =}\n",
+    "params.yaml": "text: hello\nsigns: {a: plus, b: minus}\n",
     "source.txt": "world\n",
     "first.sh": """\
 # The text and the source.

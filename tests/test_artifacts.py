@@ -1,0 +1,54 @@
+from flows import artifacts
+
+SCORES = {
+    "accuracy": 0.92,
+    "accuracy_low": 0.91,
+    "accuracy_high": 0.93,
+    "rmse": 1.2,
+    "mae": 0.3,
+    "log_loss": 0.29,
+}
+METRICS = {
+    "models": {
+        "one": {"train": SCORES, "valid": SCORES},
+        "two": {"train": SCORES, "valid": {**SCORES, "accuracy": 0.9234}},
+    },
+    "best": "two",
+    "test": {**SCORES, "accuracy": 0.9211},
+}
+
+
+def test_the_table_has_a_row_for_each_model_and_one_for_the_test_set():
+    rows = artifacts.table(METRICS)
+    assert [(row["model"], row["accuracy"]) for row in rows] == [
+        ("one", "0.9200"),
+        ("two", "0.9234"),
+        ("two, on the test set", "0.9211"),
+    ]
+    assert rows[0] == {
+        "model": "one",
+        "accuracy": "0.9200",
+        "95 % interval": "0.9100 to 0.9300",
+        "log loss": "0.2900",
+        "RMSE": "1.2000",
+        "MAE": "0.3000",
+    }
+
+
+def test_the_headline_is_the_result_in_one_sentence():
+    assert artifacts.headline(METRICS) == (
+        "Best on validation: two; its accuracy on the test set is 0.9211 "
+        "(95 % interval 0.9100 to 0.9300)."
+    )
+
+
+def test_the_page_holds_the_table_and_the_figures_themselves(tmp_path):
+    figure = tmp_path / "loss.png"
+    figure.write_bytes(b"PNG")
+    text = artifacts.page(METRICS, [figure])
+    assert "| two | 0.9234 | 0.9100 to 0.9300 | 0.2900 | 1.2000 | 0.3000 |" in text
+    assert "![loss](data:image/png;base64,UE5H)" in text
+
+
+def test_nothing_is_shown_before_there_are_metrics(tmp_path):
+    artifacts.publish(tmp_path)  # it would fail here, with no Prefect server

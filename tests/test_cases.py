@@ -1,0 +1,348 @@
+"""The cases in which the flow must leave behind what `dvc repro` does, and the reverse.
+
+Each runs on the small checkout of conftest.py, most of them once with either engine, and
+ends settled: nothing is left to do, whoever is asked, and dvc.lock is the same.
+"""
+
+import contextvars
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from anyflow import anyflow
+from dvc.exceptions import DvcException
+
+ANYFLOW = Path(__file__).with_name("anyflow.py")
+ALL = ["each@a", "each@b", "first", "last"]
+CACHED = ["Cached", "Cached", "Cached", "Cached"]
+RESULT = "plus hello\nplus world\nminus hello\nminus world\n"
+
+pytestmark = [
+    # DVC asks pygtrie so for the outputs of a stage.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
+    pytest.mark.usefixtures("prefect_server"),
+]
+
+
+def flow(project, *targets, **options):
+    """Run the flow in this process; return its state."""
+    return anyflow(project.root, list(targets), **options, return_state=True)
+
+
+def names(state):
+    """The names of the states of a flow's tasks, in the order of the plan."""
+    return [task.name for task in state.result(raise_on_failure=False)]
+
+
+def by_flow(project, *targets, **options):
+    """Run the flow; say whether all is up to date."""
+    return flow(project, *targets, **options).is_completed()
+
+
+def by_repro(project, *targets, **options):
+    """Run `dvc repro`; say whether all is up to date."""
+    try:
+        project.repro(*targets, on_error="keep-going", **options)
+    except DvcException:
+        return False
+    return True
+
+
+@pytest.fixture(params=[by_flow, by_repro])
+def engine(request):
+    """Either engine."""
+    return request.param
+
+
+def at_rest(project):
+    """Neither engine finds anything to do."""
+    assert project.status() == {}
+    assert project.repro() == []
+    assert project.ran() == []
+
+
+def settled(project):
+    """At rest, with the books that `dvc repro` alone would have written."""
+    at_rest(project)
+    assert project.lock() == project.afresh()
+
+
+@contextmanager
+def program(project, environment, *arguments):
+    """A program that runs beside the test; nothing of it is left afterwards."""
+    with (project.notes / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=project.root,
+            env=os.environ | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def in_thread(run, *arguments, **options):
+    """A call that goes on beside the test, with its settings of Prefect."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(context.run, run, *arguments, **options)
+
+
+def dvc(project, *arguments):
+    """Run `dvc` as a program, which must succeed."""
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True)
+
+
+# What runs, and what does not.
+
+
+def test_a_cold_run_runs_every_stage_once(engine, project):
+    assert engine(project)
+    assert project.ran() == ALL
+    assert project.read("all.txt") == RESULT
+    settled(project)
+
+
+def test_a_flow_after_repro_finds_everything_cached(built):
+    assert names(flow(built)) == CACHED
+    settled(built)
+
+
+def test_a_flow_after_a_flow_finds_everything_cached(project):
+    assert names(flow(project)) == ["Completed", "Completed", "Completed", "Completed"]
+    assert project.ran() == ALL
+    assert names(flow(project)) == CACHED
+    settled(project)
+
+
+def test_a_parameter_put_back_is_restored_and_nothing_runs(engine, built):
+    built.edit("params.yaml", "a: plus", "a: times")
+    assert engine(built)
+    assert built.ran() == ["each@a", "last"]
+    assert built.read("all.txt").startswith("times hello\ntimes world\n")
+    assert built.read("metrics.json") == '{"bytes": 53}\n'
+    built.edit("params.yaml", "a: times", "a: plus")
+    assert engine(built)
+    assert built.ran() == []
+    assert built.git("status", "--porcelain") == ""
+    settled(built)
+
+
+def test_a_parameter_that_no_command_names_is_watched_too(engine, built):
+    built.edit("params.yaml", "hello", "good day")
+    assert engine(built)
+    assert built.ran() == ALL
+    assert "plus good day\n" in built.read("all.txt")
+    built.edit("params.yaml", "good day", "hello")
+    assert engine(built)
+    assert built.ran() == []
+    assert built.read("all.txt") == RESULT
+    settled(built)
+
+
+def test_a_comment_in_a_source_reruns_its_stage_alone(engine, built):
+    built.edit("first.sh", "# The text", "# First the text")
+    assert engine(built)
+    assert built.ran() == ["first"]
+    settled(built)
+
+
+def test_a_source_that_changes_the_result_reruns_what_follows_too(engine, built):
+    built.edit("first.sh", "cat - source.txt", "cat source.txt -")
+    assert engine(built)
+    assert built.ran() == ALL
+    assert built.read("all.txt").startswith("plus world\nplus hello\n")
+    settled(built)
+
+
+def test_a_command_edited_reruns_its_stage(engine, built):
+    built.edit("dvc.yaml", "sh last.sh", "sh last.sh again")
+    assert engine(built)
+    assert built.ran() == ["last"]
+    settled(built)
+
+
+def test_a_deleted_output_comes_back_from_the_cache(engine, built):
+    (built.root / "parts" / "a.txt").unlink()
+    assert engine(built)
+    assert built.ran() == []
+    assert built.read("parts/a.txt") == "plus hello\nplus world\n"
+    settled(built)
+
+
+def test_a_corrupted_output_comes_back_from_the_cache(engine, built):
+    built.write("data/first.txt", "hello\nwords\n")
+    built.write("metrics.json", '{"bytes": 0}\n')
+    assert engine(built)
+    assert built.ran() == []
+    assert built.read("data/first.txt") == "hello\nworld\n"
+    assert built.read("metrics.json") == '{"bytes": 46}\n'
+    settled(built)
+
+
+def test_outputs_come_back_from_the_cache_when_all_are_gone(engine, built):
+    for stage in built.lock().values():
+        for out in stage["outs"]:
+            (built.root / out["path"]).unlink()
+    assert engine(built)
+    assert built.ran() == []
+    assert built.read("all.txt") == RESULT
+    settled(built)
+
+
+def test_without_the_cache_everything_runs_again(engine, built):
+    shutil.rmtree(built.root / ".dvc" / "cache")
+    assert engine(built)
+    assert built.ran() == ALL
+    settled(built)
+
+
+def test_a_fresh_clone_without_the_cache_runs_everything(engine, built):
+    clone = built.root.with_name("clone")
+    built.git("clone", "--quiet", ".", str(clone))
+    built.root = clone
+    with chdir(clone):
+        assert engine(built)
+    assert built.ran() == ALL
+    settled(built)
+
+
+def test_force_runs_what_is_unchanged(engine, built):
+    assert engine(built, force=True)
+    assert built.ran() == ALL
+    settled(built)
+
+
+def test_a_target_runs_with_what_it_needs_alone(engine, project):
+    assert engine(project, "each@b")
+    assert project.ran() == ["each@b", "first"]
+    assert engine(project, "each")
+    assert project.ran() == ["each@a"]
+    assert engine(project)
+    assert project.ran() == ["last"]
+    settled(project)
+
+
+def test_the_flow_runs_from_any_working_directory(built, tmp_path):
+    built.edit("params.yaml", "a: plus", "a: times")
+    with chdir(tmp_path):
+        states = names(flow(built))
+        assert Path.cwd() == tmp_path
+    assert states == ["Cached", "Completed", "Cached", "Completed"]
+    assert built.ran() == ["each@a", "last"]
+    built.edit("params.yaml", "a: times", "a: plus")
+    with chdir(tmp_path):
+        assert names(flow(built)) == CACHED
+    settled(built)
+
+
+def test_no_git_is_needed(engine, project):
+    shutil.rmtree(project.root / ".git")
+    dvc(project, "config", "core.no_scm", "true")
+    assert engine(project)
+    assert project.ran() == ALL
+    settled(project)
+
+
+def test_a_data_source_is_verified_and_recorded(engine, project):
+    dvc(project, "add", "--quiet", "source.txt")
+    assert engine(project)
+    assert project.ran() == ALL
+    project.write("source.txt", "earth\n")
+    assert engine(project)
+    assert project.ran() == ALL
+    settled(project)
+
+
+# Failures.
+
+
+def test_a_failing_stage_leaves_its_siblings_alone(engine, built):
+    built.edit("params.yaml", "hello", "good day")
+    built.fail("each@a", 3, "There is no more paper.")
+    before = built.lock()
+    assert not engine(built)
+    assert built.ran() == ["each@a", "each@b", "first"]
+    after = built.lock()
+    assert [name for name in after if after[name] != before[name]] == ["first", "each@b"]
+    built.mend("each@a")
+    assert engine(built)
+    assert built.ran() == ["each@a", "last"]
+    settled(built)
+
+
+def test_a_failing_stage_says_why_and_fails_the_program(project, prefect_server):
+    project.fail("each@a", 3, "There is no more paper.")
+    with program(project, prefect_server, ANYFLOW, project.root) as process:
+        assert process.wait(60) == 1
+    assert project.ran() == ["each@a", "each@b", "first"]
+    failed = flow(project)
+    assert failed.name == "Failed"
+    assert names(failed) == ["Cached", "Failed", "Cached", "NotReady"]
+    reasons = [state.message for state in failed.result(raise_on_failure=False)]
+    assert reasons[1] == "There is no more paper."
+    assert project.ran() == ["each@a"]
+
+
+def test_a_stage_that_says_nothing_fails_with_its_status(project):
+    project.edit("dvc.yaml", "cmd: sh first.sh", "cmd: exit 7")
+    (state, *_) = flow(project).result(raise_on_failure=False)
+    assert state.message == "The command ended with status 7 and gave no reason."
+    project.edit("dvc.yaml", "cmd: exit 7", "cmd: kill -9 $$")
+    (state, *_) = flow(project).result(raise_on_failure=False)
+    assert state.message == "The command was ended by signal 9 and gave no reason."
+
+
+def test_an_output_that_the_command_did_not_write_fails_the_stage(engine, project):
+    project.edit("dvc.yaml", "cmd: sh first.sh", "cmd: 'true'")
+    assert not engine(project)
+    assert project.lock() == {}
+
+
+def test_a_missing_dependency_fails_the_stage_in_one_sentence(project):
+    (project.root / "source.txt").unlink()
+    (state, *_) = flow(project).result(raise_on_failure=False)
+    assert state.message == (
+        "missing data 'source': source.txt"
+    )
+    assert project.ran() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("source.txt", "world", "earth"),
+        ("params.yaml", "hello", "good day"),
+        ("dvc.yaml", "sh first.sh", "sh first.sh again"),
+    ],
+)
+def test_what_a_stage_is_made_from_must_not_change_meanwhile(project, name, old, new):
+    project.hold("first")
+    with in_thread(flow, project) as running:
+        project.wait_for("first")
+        project.edit(name, old, new)
+        project.release("first")
+        (state, *others) = running.result().result(raise_on_failure=False)
+    assert (state.name, state.message) == (
+        "Failed",
+        "What stage 'first' depends on was edited while it ran, so its result was not "
+        "recorded; run the pipeline again.",
+    )
+    assert [other.name for other in others] == ["NotReady", "NotReady", "NotReady"]
+    assert project.lock() == {}
+    assert by_flow(project)
+    assert project.ran() == ["each@a", "each@b", "first", "first", "last"]
+    settled(project)

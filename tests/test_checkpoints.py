@@ -1,0 +1,23 @@
+import numpy as np
+import torch
+
+from tasks import checkpoints
+
+TENSORS = {"a": torch.arange(3.0), "b": torch.eye(2, dtype=torch.int64)}
+
+
+def test_what_is_kept_is_found_under_its_fingerprint_only(tmp_path):
+    checkpoints.save(tmp_path / "kept", "mark", TENSORS)
+    kept = checkpoints.load(tmp_path / "kept", "mark")
+    assert kept.keys() == TENSORS.keys()
+    assert all(torch.equal(kept[name], TENSORS[name]) for name in TENSORS)
+    assert checkpoints.load(tmp_path / "kept", "other") is None
+    assert checkpoints.load(tmp_path / "none", "mark") is None
+
+
+def test_a_fingerprint_is_of_settings_and_data():
+    pixels = np.arange(6, dtype=np.uint8)
+    mark = checkpoints.fingerprint({"a": 1, "b": 2}, pixels)
+    assert mark == checkpoints.fingerprint({"b": 2, "a": 1}, pixels.copy())
+    assert mark != checkpoints.fingerprint({"a": 1, "b": 3}, pixels)
+    assert mark != checkpoints.fingerprint({"a": 1, "b": 2}, pixels[::-1])

@@ -1,0 +1,165 @@
+"""Each step as a command: what it says and how it ends when something is wrong."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from threadpoolctl import threadpool_info
+
+from tasks import command
+from tasks.settings import BadInput
+
+STEPS = {
+    "download": [],
+    "validate": [],
+    "normalize": [],
+    "baseline": [],
+    "train": ["scratch_sgd"],
+    "evaluate": [],
+    "report": [],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty project: the real params.yaml and nothing else."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(step: str, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Run a step in this process; return its exit status and its last word."""
+    module = importlib.import_module(f"tasks.{step}")
+    monkeypatch.setattr(sys, "argv", [step, *(arguments or STEPS[step])])
+    with pytest.raises(SystemExit) as caught:
+        command.run(module.main)
+    return caught.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "download"])
+def test_a_missing_input_is_named(folder, step, monkeypatch, capsys):
+    status, said = run(step, monkeypatch, capsys)
+    assert status == 1
+    assert said.startswith(f"tasks.{step}: ")
+    assert " is missing; run " in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_help_says_what_the_step_reads_and_writes(step, monkeypatch, capsys):
+    module = importlib.import_module(f"tasks.{step}")
+    monkeypatch.setattr(sys, "argv", [step, "--help"])
+    with pytest.raises(SystemExit) as caught:
+        command.run(module.main)
+    assert caught.value.code == 0
+    assert module.__doc__.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "step", ["download", "validate", "normalize", "baseline", "train"]
+)
+def test_a_key_that_nobody_knows_is_refused(folder, step, monkeypatch, capsys):
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params[step]["learning_rtae"] = 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert run(step, monkeypatch, capsys) == (
+        1,
+        f"tasks.{step}: params.yaml: `{step}.learning_rtae` is not a known key.\n",
+    )
+
+
+@pytest.mark.parametrize("step", ["download", "validate", "normalize", "baseline"])
+def test_a_key_that_is_missing_is_named(folder, step, monkeypatch, capsys):
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    key = next(iter(params[step]))
+    del params[step][key]
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert run(step, monkeypatch, capsys) == (
+        1,
+        f"tasks.{step}: params.yaml: `{step}.{key}` is missing.\n",
+    )
+
+
+def test_a_network_that_is_not_in_params_is_refused(folder, monkeypatch, capsys):
+    status, said = run("train", monkeypatch, capsys, "scratch")
+    assert status == 1
+    assert said == (
+        "tasks.train: `train.variants` in params.yaml has no 'scratch'; it has "
+        "sequential_adam, scratch_adam, scratch_sgd, scratch_manual.\n"
+    )
+
+
+def test_a_corrupted_file_is_named_and_the_last_output_stays(
+    folder, raw, monkeypatch, capsys
+):
+    shutil.copytree(raw, folder / "data" / "raw")
+    labels = folder / "data" / "raw" / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1])
+    report = folder / "reports" / "validation.json"
+    report.parent.mkdir()
+    report.write_text("the last one")
+    status, said = run("validate", monkeypatch, capsys)
+    assert status == 1
+    assert "data/raw/train-labels-idx1-ubyte" in said
+    assert said.count("\n") == 1
+    assert report.read_text() == "the last one"
+
+
+def test_the_command_line_ends_with_the_status(folder):
+    ended = subprocess.run(
+        [sys.executable, "-m", "tasks.normalize"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("tasks.normalize: data/raw/train-images-idx3-ubyte")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (BadInput("Use another."), 1, "Use another."),
+        (OSError(28, "No space left on device", "a/b"), 1, "a/b: No space left"),
+        (FileNotFoundError(2, "none", "a/b"), 1, "a/b is missing; run `dvc repro`"),
+        (MemoryError(), 1, "out of memory"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(error, status, sentence, capsys):
+    def step() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        command.run(step)
+    said = capsys.readouterr().err
+    assert caught.value.code == status
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden():
+    def step() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command.run(step)
+
+
+def test_a_step_has_one_thread():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        command.limit_threads()
+        assert torch.get_num_threads() == 1
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,172 @@
+"""The whole pipeline on the small data set, by both engines."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TEST, TRAIN, VALID, idx_bytes
+
+SOURCES = ["flows", "tasks", "dvc.yaml", "pyproject.toml", ".dvc/config", ".dvcignore"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, digits) -> Path:
+    """The project itself, its data made small and taken from a folder."""
+    root = tmp_path_factory.mktemp("small")
+    mirror = root / "mirror"
+    mirror.mkdir()
+    for name, values in digits.items():
+        (mirror / name).write_bytes(idx_bytes(values))
+    digests = subprocess.run(
+        ["sha256sum", *sorted(digits)],
+        cwd=mirror,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["download"]["sources"] = [str(mirror)]
+    params["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
+    params["validate"].update(
+        counts={"train": TRAIN + VALID, "test": TEST},
+        class_share=[0.09, 0.11],
+        mean_ink=[30, 80],
+        lit_share=[0.18, 0.5],
+        brightest=220,
+    )
+    params["normalize"]["validation"] = VALID
+    project = root / "project"
+    for name in SOURCES:
+        source, target = ROOT / name, project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(source, target)
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "small")
+    return project
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    return subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def clone(project: Path, name: str) -> Path:
+    target = project.parent / name
+    git(project.parent, "clone", "-q", str(project), str(target))
+    return target
+
+
+def run(project: Path, env: dict[str, str], *command: str) -> str:
+    """Run a command of the environment's in `project`; return all it says."""
+    ended = subprocess.run(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=project,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def flow(project: Path, env: dict[str, str], *arguments: str) -> str:
+    return run(project, env, "python", "-m", "flows.pipeline", *arguments)
+
+
+def locked(project: Path) -> dict:
+    return yaml.safe_load((project / "dvc.lock").read_text())
+
+
+def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_server):
+    by_flow, by_dvc = clone(small, "flow"), clone(small, "dvc")
+
+    said = flow(by_flow, prefect_server)
+    assert said.count("Finished in state Completed") == 11, "ten stages and the flow"
+    run(by_dvc, prefect_server, "dvc", "repro")
+    assert locked(by_flow) == locked(by_dvc)
+
+    assert run(by_flow, prefect_server, "dvc", "status") == (
+        "Data and pipelines are up to date.\n"
+    )
+    said = run(by_flow, prefect_server, "dvc", "repro")
+    assert "Running stage" not in said
+    said = flow(by_dvc, prefect_server)
+    assert said.count("Finished in state Cached") == 10
+
+    metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
+    assert list(metrics["models"]) == [
+        "baseline", "sequential_adam", "scratch_adam", "scratch_sgd", "scratch_manual"
+    ]
+    assert metrics["by_hand"]["scratch_manual"]["largest_difference"] == 0
+    assert metrics["models"]["baseline"]["valid"]["accuracy"] > 0.85
+    ignored = git(by_flow, "status", "--short", "--untracked-files=all").split()
+    assert not {name for name in ignored if name.endswith((".npy", ".safetensors"))}
+
+    # One variant is edited: it is trained again, with what depends on it, alone.
+    params = yaml.safe_load((by_flow / "params.yaml").read_text())
+    params["train"]["variants"]["scratch_sgd"]["learning_rate"] = 0.02
+    (by_flow / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    said = flow(by_flow, prefect_server)
+    assert said.count("Finished in state Cached") == 7
+    assert "train@scratch_sgd ran in" in said
+
+    # A subset is what it says, with what it needs.
+    said = flow(by_flow, prefect_server, "normalize")
+    assert said.count("Task run") >= 3
+    assert "baseline" not in said
+
+
+def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
+    broken = clone(small, "broken")
+    params = yaml.safe_load((broken / "params.yaml").read_text())
+    params["validate"]["counts"]["train"] += 1
+    (broken / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=broken,
+        env=prefect_server,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert "tasks.validate: data/raw breaks its data sheet" in ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert not (broken / "data" / "normalized").exists()
+    report = json.loads((broken / "reports" / "validation.json").read_text())
+    assert report["failures"][0]["value"] == TRAIN + VALID
+
+
+def test_an_unknown_target_is_one_sentence(small, prefect_server):
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline", "trian"],
+        cwd=small,
+        env=prefect_server,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert "trian" in ended.stdout
+    assert "Traceback" not in ended.stdout

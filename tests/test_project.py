@@ -1,0 +1,206 @@
+"""The project agrees with itself: one name and one graph everywhere."""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from flows import artifacts, stages
+from flows.ledger import Ledger, LedgerError
+from flows.pipeline import plan
+
+STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return Ledger(ROOT, wait=True, pause=time.sleep).plan()
+
+
+def test_a_step_has_one_name_everywhere(graph):
+    assert list(DVC) == STEPS
+    trace = stages.Trace(graph)
+    plan(trace)
+    assert list(dict.fromkeys(name.partition("@")[0] for name in trace.edges)) == STEPS
+    for step in STEPS:
+        module = importlib.import_module(f"tasks.{step}")
+        assert inspect.isfunction(getattr(module, step)), step
+        assert (ROOT / "tests" / f"test_{step}.py").exists(), step
+    assert set(PARAMS) <= set(STEPS)
+
+
+def test_the_flow_has_the_edges_of_dvc_yaml(graph):
+    stages.check(plan, graph)
+
+
+def test_a_missing_edge_is_refused(graph):
+    def other(run: stages.Trace) -> None:
+        plan(run)
+        run.step("evaluate", "normalize")
+
+    with pytest.raises(LedgerError, match="differ in stage 'evaluate': it comes after"):
+        stages.check(other, graph)
+
+
+def body(stage: dict) -> dict:
+    return stage.get("do", stage)
+
+
+def imported(module: str) -> set[str]:
+    """The project's modules that `module` imports, directly or not."""
+    found: set[str] = set()
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name in found:
+            continue
+        found.add(name)
+        tree = ast.parse((ROOT / name).read_text())
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                names.append(node.module or "")
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            paths = (name.replace(".", "/") + ".py" for name in names)
+            queue += [path for path in paths if (ROOT / path).exists()]
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_stage_depends_on_every_file_that_it_imports(step):
+    listed = {dep for dep in body(DVC[step])["deps"] if dep.endswith(".py")}
+    assert listed == imported(f"tasks/{step}.py")
+
+
+def test_the_package_itself_is_empty_so_no_stage_depends_on_it():
+    tree = ast.parse((ROOT / "tasks" / "__init__.py").read_text())
+    assert [type(node) for node in tree.body] == [ast.Expr]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_parameter_of_a_section_is_tracked_by_its_stage(step):
+    tracked = body(DVC[step]).get("params", [])
+    assert step not in PARAMS or step in tracked or {
+        f"train.{key}" for key in PARAMS["train"] if key != "variants"
+    } | {"train.variants.${key}"} == set(tracked)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_stage_says_what_it_does_and_how_long_it_may_take(step):
+    options = stages.Options.model_validate(body(DVC[step])["meta"]["prefect"])
+    assert options.timeout_seconds
+    assert options.tags
+    assert body(DVC[step])["desc"].endswith(".")
+
+
+def importing(*modules: str) -> set[str]:
+    """The packages that a fresh interpreter has loaded after importing `modules`."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return {name.partition(".")[0] for name in ended.stdout.split()}
+
+
+def test_no_step_imports_prefect_or_dvc():
+    modules = [f"tasks.{path.stem}" for path in (ROOT / "tasks").glob("[a-z]*.py")]
+    assert not {"prefect", "dvc", "flows"} & importing(*modules)
+
+
+def test_the_books_know_nothing_of_prefect_nor_of_the_steps():
+    loaded = importing("flows.ledger", "flows.children")
+    assert not {"prefect", "tasks", "torch", "sklearn"} & loaded
+
+
+def test_heavy_imports_are_paid_only_where_they_are_used():
+    heavy = {"torch", "sklearn", "matplotlib", "pandera", "pandas"}
+    assert heavy & importing("tasks.normalize") == set()
+    assert heavy & importing("tasks.train") == {"torch"}
+    assert heavy & importing("tasks.baseline") == {"sklearn"}
+
+
+def test_prefect_runs_with_the_settings_of_this_project(tmp_path):
+    program = (
+        "from prefect.settings import get_current_settings as s;"
+        "print(s().server.analytics_enabled,"
+        " s().server.ephemeral.startup_timeout_seconds,"
+        " s().cloud.enable_orchestration_telemetry)"
+    )
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**own, "PREFECT_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.split() == ["False", "60", "False"]
+
+
+def test_the_readmes_table_is_that_of_the_metrics():
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
+    rows = [
+        "| " + " | ".join(row.values()) + " |" for row in artifacts.table(metrics)
+    ]
+    table = re.search(r"(?:^\| .*\n)+", README, flags=re.M)
+    assert table
+    assert table[0].splitlines()[2:] == rows
+
+
+def test_the_readmes_figures_are_there():
+    paths = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(paths) >= 2
+    for path in paths:
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_readmes_commands_are_there():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+    for module in re.findall(r"python -m ((?:flows|tasks)\.\w+)", README):
+        assert Path(ROOT, *module.split(".")).with_suffix(".py").exists(), module
+
+
+def test_ci_runs_the_tests_and_the_checks():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in script
+    assert "make check" in script
+
+
+def test_every_pinned_dependency_is_of_the_range_that_is_declared():
+    from packaging.requirements import Requirement
+
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    pinned = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    extras = [r for group in project["optional-dependencies"].values() for r in group]
+    for text in [*project["dependencies"], *extras]:
+        wanted = Requirement(text)
+        assert pinned[wanted.name.lower()] in wanted.specifier, text
