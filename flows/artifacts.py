@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 # The UI shows an artifact's history by its key, so keys don't change.
 TABLE_KEY = "metrics"
 PAGE_KEY = "report"
+FIGURES = ("predictions", "loss", "weights", "confusion")
 
 
 def publish(root: Path) -> None:
@@ -22,7 +23,10 @@ def publish(root: Path) -> None:
         return
     metrics = json.loads(path.read_text(encoding="utf-8"))
     create_table_artifact(table(metrics), key=TABLE_KEY, description=headline(metrics))
-    figures = sorted((root / "reports" / "figures").glob("*.png"))
+    folder = root / "reports" / "figures"
+    figures = [
+        path for name in FIGURES if (path := folder / f"{name}.png").exists()
+    ]
     create_markdown_artifact(
         page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
     )
@@ -63,8 +67,6 @@ def page(metrics: dict[str, Any], figures: list[Path]) -> str:
     """Return the metrics and the figures as one markdown text, images inside."""
     rows = table(metrics)
     lines = [
-        headline(metrics),
-        "",
         "| " + " | ".join(rows[0]) + " |",
         "|" + "---|" * len(rows[0]),
         *("| " + " | ".join(row.values()) + " |" for row in rows),

@@ -9,6 +9,7 @@ those run the command themselves, one at a time and out of the caller's reach. O
 is added: a result is refused if what it was made from changed while it was made.
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +80,8 @@ class Ledger:
     """The books of the checkout at `root`; safe to use from several threads.
 
     Args:
-        root: the folder with `.dvc/`.
+        root: the folder with `.dvc/`, and the current directory, from which DVC names
+            stages.
         wait: whether to wait while another DVC command holds what a stage needs.
         pause: called between two tries with seconds to sleep; may raise to give up.
     """
@@ -87,6 +89,8 @@ class Ledger:
     def __init__(
         self, root: Path, *, wait: bool, pause: Callable[[float], object]
     ) -> None:
+        # DVC notes every change of dvc.lock; the caller says what happened to a stage.
+        logging.getLogger("dvc").setLevel(logging.WARNING)
         with _sentences():
             self._repo = Repo(str(root))
         self._mutex = threading.Lock()
@@ -97,8 +101,12 @@ class Ledger:
         """Return the stages that `targets` (default: all) need, in running order.
 
         Raises:
+            Busy: another command holds the repository, and the ledger does not wait.
             LedgerError: dvc.yaml can't be read, or has no such target.
         """
+        return self._patiently(lambda: self._plan(targets))
+
+    def _plan(self, targets: Sequence[str]) -> dict[str, Plan]:
         with self._locked():
             graph = get_active_graph(self._repo.index.graph)
             stages = collect_stages(self._repo, targets) if targets else None
@@ -237,7 +245,7 @@ def _sentences() -> Iterator[None]:
         yield
     except LockError as error:
         raise Busy(_sentence(error)) from error
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         raise LedgerError(_sentence(error)) from error
 
 

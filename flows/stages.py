@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -102,6 +102,7 @@ class Stages:
         self._ledger = ledger
         self._children = children
         self._chosen = chosen
+        self._options = {name: _options(name, plan) for name, plan in chosen.items()}
         self._force = force
         self._futures: list[PrefectFuture[Any]] = []
 
@@ -111,13 +112,12 @@ class Stages:
         """Submit stage `name` as a task; None if the flow was not asked for it."""
         if name not in self._chosen:
             return None
-        plan = self._chosen[name]
-        options = _options(name, plan)
+        options = self._options[name]
         task: Task[[str, float | None], State[Any]] = Task(
             self._run,
             name=name.partition("@")[0],
             task_run_name=name,
-            description=plan.description,
+            description=self._chosen[name].description,
             tags=options.tags,
             retries=options.retries,
             retry_delay_seconds=options.retry_delay_seconds or None,
@@ -195,20 +195,19 @@ def opened(
         LedgerError: DVC refuses the checkout or a target, or (without `wait`) another
             flow is running in it.
     """
-    with (
-        Children(available_cores()) as children,
-        _one_flow(root, wait=wait, pause=children.pause),
-    ):
+    root = root.resolve()
+    with chdir(root), Children(available_cores()) as children:
         ledger = Ledger(root, wait=wait, pause=children.pause)
-        everything = ledger.plan()
-        chosen = ledger.plan(targets) if targets else everything
-        stages = Stages(ledger, children, chosen, force=force)
-        try:
-            yield stages, everything
-        finally:
-            # Nobody of ours writes any more when the next flow gets the lock.
-            children.stop()
-            stages.finish()
+        with _one_flow(root, wait=wait, pause=children.pause):
+            everything = ledger.plan()
+            chosen = ledger.plan(targets) if targets else everything
+            stages = Stages(ledger, children, chosen, force=force)
+            try:
+                yield stages, everything
+            finally:
+                # Nobody of ours writes any more when the next flow gets the lock.
+                children.stop()
+                stages.finish()
 
 
 def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:

