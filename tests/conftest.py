@@ -255,7 +255,9 @@ class Project:
         log = self.notes / "log"
         lines = log.read_text().splitlines() if log.exists() else []
         notes = [line.split() for line in lines]
-        return [rest for kind, *rest in notes if kind == what and stage in (None, rest[0])]
+        return [
+            rest for kind, *rest in notes if kind == what and stage in (None, rest[0])
+        ]
 
     def wait_for(self, stage: str, times: int = 1) -> int:
         """Wait until the command of `stage` began so many times; return its process."""

