@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -312,14 +313,17 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch) -> Project:
-    """The small checkout, committed; nothing of it was run."""
+def project(tmp_path: Path, monkeypatch) -> Iterator[Project]:
+    """The small checkout, committed, nothing of it run; no process may outlive it."""
     # Neither the user's git and DVC nor their shell have a say in it.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
     monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(tmp_path / "system"))
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.setenv("SHELL", "/bin/sh")
+    # `dvc queue start` asks for `dvc` by name.
+    here = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", os.pathsep.join([here, os.environ["PATH"]]))
     project = Project(tmp_path / "project", tmp_path / "notes")
     monkeypatch.setenv("NOTES", str(project.notes))
     project.notes.mkdir()
@@ -335,7 +339,18 @@ def project(tmp_path: Path, monkeypatch) -> Project:
     project.commit()
     # DVC names stages as seen from here.
     monkeypatch.chdir(project.root)
-    return project
+    yield project
+    wait_until(lambda: not processes(project))
+
+
+def processes(project: Project) -> list[psutil.Process]:
+    """Those that were started with the notes of this project, other than this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("NOTES") == str(project.notes):
+                found.append(process)
+    return found
 
 
 @pytest.fixture

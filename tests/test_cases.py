@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from anyflow import anyflow
+from conftest import wait_until
 from dvc.exceptions import DvcException
 
 ANYFLOW = Path(__file__).with_name("anyflow.py")
@@ -485,8 +486,202 @@ def test_an_experiment_elsewhere_leaves_the_workspace_alone(built):
 def test_queued_experiments_leave_the_workspace_alone(built):
     dvc(built, "exp", "run", "--queue", "--set-param", "text=good day")
     assert built.ran() == []
-    dvc(built, "exp", "run", "--run-all")
+    dvc(built, "queue", "start")
+    wait_until(lambda: len(built.noted("ended", "last")) == 2)
     assert built.ran() == ALL
     assert built.git("status", "--porcelain") == ""
     assert names(flow(built)) == CACHED
     settled(built)
+
+
+# What dvc.yaml can say.
+
+
+def test_commands_mean_what_they_mean_to_a_shell(engine, project):
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  piped:
+    cmd: printf 'b\\na\\n' | sort > piped.txt && test -s piped.txt || exit 9
+    outs: [piped.txt]
+  lines:
+    cmd: |
+      X=1; echo "$X" '$X' > lines.txt
+      echo "<$X>" >> lines.txt
+    outs: [lines.txt]
+  listed:
+    cmd:
+      - echo one > listed.txt
+      - >-
+        echo two
+        three >> listed.txt
+    outs: [listed.txt]
+  elsewhere:
+    wdir: parts
+    cmd: pwd | sed 's:.*/::' > here.txt; echo "$DVC_STAGE" >> here.txt
+    outs: [here.txt]
+""",
+    )
+    (project.root / "parts").mkdir()
+    assert engine(project)
+    assert project.read("piped.txt") == "a\nb\n"
+    assert project.read("lines.txt") == "1 $X\n<>\n"
+    assert project.read("listed.txt") == "one\ntwo three\n"
+    assert project.read("parts/here.txt") == "parts\nelsewhere\n"
+    settled(project)
+
+
+def test_the_first_command_that_fails_is_the_last_to_run(engine, project):
+    project.write("dvc.yaml", "stages: {s: {cmd: [touch one, exit 3, touch two]}}")
+    assert not engine(project)
+    assert (project.root / "one").exists()
+    assert not (project.root / "two").exists()
+    assert project.lock() == {}
+
+
+def test_python_is_the_interpreter_that_runs_the_flow(project, monkeypatch):
+    monkeypatch.setenv("PATH", os.defpath)
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  which:
+    cmd: python -c 'import sys; print(sys.executable)' > which.txt
+    outs: [which.txt]
+""",
+    )
+    assert by_flow(project)
+    assert project.read("which.txt") == f"{sys.executable}\n"
+
+
+def test_a_frozen_stage_does_not_run_and_what_follows_does(engine, built):
+    built.edit("dvc.yaml", "  first:\n", "  first:\n    frozen: true\n")
+    built.edit("source.txt", "world", "earth")
+    assert engine(built)
+    assert built.ran() == []
+    built.write("data/first.txt", "by hand\n")
+    assert engine(built)
+    assert built.ran() == ["each@a", "each@b", "last"]
+    assert built.read("all.txt") == "plus by hand\nminus by hand\n"
+    at_rest(built)
+
+
+def test_a_persistent_output_is_there_when_its_stage_runs_again(engine, project):
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  grows:
+    cmd: cat source.txt >> grows.txt
+    deps: [source.txt]
+    outs: [{grows.txt: {persist: true}}]
+""",
+    )
+    assert engine(project)
+    project.edit("source.txt", "world", "earth")
+    assert engine(project)
+    assert project.read("grows.txt") == "world\nearth\n"
+    project.edit("source.txt", "earth", "world")
+    assert engine(project)
+    assert project.read("grows.txt") == "world\nearth\nworld\n"
+    at_rest(project)
+
+
+def test_a_stage_that_always_changes_runs_every_time(engine, built):
+    built.edit("dvc.yaml", "  first:\n", "  first:\n    always_changed: true\n")
+    assert engine(built)
+    assert engine(built)
+    assert built.ran() == ["first", "first"]
+    assert built.status() == {"first": ["always changed"]}
+
+
+def test_a_matrix_makes_a_stage_of_every_combination(engine, project):
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  cell:
+    matrix: {row: [x, y], column: [1, 2]}
+    cmd: echo ${item.row}${item.column} > ${key}.txt
+    outs: ["${key}.txt"]
+""",
+    )
+    assert engine(project)
+    assert sorted(project.lock()) == ["cell@x-1", "cell@x-2", "cell@y-1", "cell@y-2"]
+    assert project.read("y-2.txt") == "y2\n"
+    settled(project)
+
+
+def test_an_output_that_no_cache_holds_is_made_again(engine, built):
+    built.edit("dvc.yaml", "outs: [all.txt]", "outs: [{all.txt: {cache: false}}]")
+    assert engine(built)
+    built.ran()
+    (built.root / "all.txt").unlink()
+    assert engine(built)
+    assert built.ran() == ["last"]
+    settled(built)
+
+
+# What meta.prefect can say.
+
+
+def test_exit_status_75_is_tried_again_and_no_other(project):
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  busy:
+    cmd: . "$NOTES/body.sh"; begin busy
+    meta: {prefect: {retries: 2, retry_delay_seconds: [0, 0]}}
+  wrong:
+    cmd: . "$NOTES/body.sh"; begin wrong
+    meta: {prefect: {retries: 2, retry_delay_seconds: [0, 0]}}
+""",
+    )
+    project.fail("busy", 75, "The mirror is down.")
+    project.fail("wrong", 1, "The checksum is wrong.")
+    state = flow(project)
+    assert [(task.name, task.message) for task in state.result(raise_on_failure=False)] == [
+        ("Unavailable", "The mirror is down."),
+        ("Failed", "The checksum is wrong."),
+    ]
+    assert project.ran() == ["busy", "busy", "busy", "wrong"]
+
+
+def test_a_retry_that_succeeds_completes_the_stage(project):
+    project.edit("dvc.yaml", "  first:\n", "  first:\n    meta: {prefect: {retries: 9}}\n")
+    project.fail("first", 75, "The mirror is down.")
+    with in_thread(flow, project) as running:
+        project.wait_for("first", times=2)
+        project.mend("first")
+        assert running.result(60).is_completed()
+    settled(project)
+
+
+def test_a_stage_that_takes_too_long_is_ended(project):
+    project.write(
+        "dvc.yaml",
+        """\
+stages:
+  slow:
+    cmd: . "$NOTES/body.sh"; begin slow
+    meta: {prefect: {timeout_seconds: 0.5, retries: 1}}
+""",
+    )
+    project.hold("slow")
+    (state,) = flow(project).result(raise_on_failure=False)
+    assert (state.name, state.message) == ("TimedOut", "slow took longer than 0.5 s.")
+    assert project.ran() == ["slow"]
+    assert not psutil.pid_exists(project.wait_for("slow"))
+
+
+def test_a_word_that_meta_does_not_know_stops_the_flow_before_it_starts(project):
+    project.edit("dvc.yaml", "    cmd: sh last.sh\n", "    cmd: sh last.sh\n    meta: {prefect: {retry: 2}}\n")
+    state = flow(project)
+    assert (state.name, state.message) == (
+        "Failed",
+        "meta.prefect of stage 'last' in dvc.yaml can't be used: retry: Extra inputs "
+        "are not permitted.",
+    )
+    assert project.ran() == []

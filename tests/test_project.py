@@ -10,11 +10,13 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 from flows import artifacts, stages
 from flows.ledger import Ledger, LedgerError
@@ -166,7 +168,7 @@ def test_prefect_runs_with_the_settings_of_this_project(tmp_path):
 def test_the_readmes_table_is_that_of_the_metrics():
     metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
     rows = ["| " + " | ".join(row.values()) + " |" for row in artifacts.table(metrics)]
-    table = re.search(r"(?:^\|.*\n)+", README, flags=re.M)
+    table = re.search(r"(?:^\|.*\n)+", README, flags=re.MULTILINE)
     assert table
     assert table[0].splitlines()[2:] == rows
 
@@ -201,7 +203,7 @@ def test_the_readmes_figures_are_there():
 def test_the_readmes_commands_are_there():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake ([a-z]+)", README):
-        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for module in re.findall(r"python -m ((?:flows|tasks)\.\w+)", README):
         assert Path(ROOT, *module.split(".")).with_suffix(".py").exists(), module
 
@@ -213,10 +215,6 @@ def test_ci_runs_the_tests_and_the_checks():
 
 
 def test_every_pinned_dependency_is_of_the_range_that_is_declared():
-    from packaging.requirements import Requirement
-
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(
         line.split("==")

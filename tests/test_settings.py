@@ -18,7 +18,7 @@ from tasks.validate import Validate
 
 class Example(Settings):
     size: PositiveInt
-    names: list[str] = []
+    names: tuple[str, ...] = ()
 
 
 def written(folder: Path, text: str) -> Path:
@@ -29,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_section_becomes_its_settings(tmp_path):
     path = written(tmp_path, "example: {size: 3, names: [a]}\nother: {}")
-    assert load("example", Example, path) == Example(size=3, names=["a"])
+    assert load("example", Example, path) == Example(size=3, names=("a",))
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, sentence):
 
 def test_all_faults_are_named_at_once(tmp_path):
     path = written(tmp_path, "example: {names: 3, extra: 1}")
-    with pytest.raises(BadInput, match=r"size.*names.*extra|size.*extra|names"):
+    with pytest.raises(BadInput, match="names") as caught:
         load("example", Example, path)
-    message = str(pytest.raises(BadInput, load, "example", Example, path).value)
-    assert all(f"`example.{key}`" in message for key in ("size", "names", "extra"))
+    for key in ("size", "names", "extra"):
+        assert f"`example.{key}`" in str(caught.value)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

@@ -61,9 +61,9 @@ def reference(parts, settings, name):
                         m.copy_(0.9 * m + 0.1 * g)
                         v.copy_(0.999 * v + 0.001 * g**2)
                         m_hat, v_hat = m / (1 - 0.9**step), v / (1 - 0.999**step)
-                        p -= variant.learning_rate * m_hat / (v_hat.sqrt() + 1e-8)
+                        p.sub_(variant.learning_rate * m_hat / (v_hat.sqrt() + 1e-8))
                     else:
-                        p -= variant.learning_rate * g
+                        p.sub_(variant.learning_rate * g)
             losses.append(loss.item())
     return W.detach().numpy(), b.detach().numpy(), losses
 
@@ -128,7 +128,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"batch_size": 32}, {"epochs": 5}], ids=lambda c: str(c)
+    "change", [{"seed": 1}, {"batch_size": 32}, {"epochs": 5}], ids=str
 )
 def test_a_checkpoint_of_another_training_is_not_used(
     parts, settings, tmp_path, change, monkeypatch
