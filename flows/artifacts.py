@@ -24,9 +24,7 @@ def publish(root: Path) -> None:
     metrics = json.loads(path.read_text(encoding="utf-8"))
     create_table_artifact(table(metrics), key=TABLE_KEY, description=headline(metrics))
     folder = root / "reports" / "figures"
-    figures = [
-        path for name in FIGURES if (path := folder / f"{name}.png").exists()
-    ]
+    figures = [path for name in FIGURES if (path := folder / f"{name}.png").exists()]
     create_markdown_artifact(
         page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
     )

@@ -16,7 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import IO, Any, Self
+
+from flows import forks
+
+Child = subprocess.Popen[bytes] | forks.Forked
 
 POLL_SECONDS = 0.02
 # A child has this long to end by itself once asked, then it is killed.
@@ -138,27 +143,29 @@ class Children:
         with self._started(command, process) as child:
             lines = _Lines(child, on_line)
             # Not child.wait(): a thread that blocks can be neither stopped nor timed.
-            while child.poll() is None:
+            while (status := child.poll()) is None:
                 self.pause(POLL_SECONDS)
                 if time.monotonic() > deadline:
                     raise TimedOut(f"took longer than {timeout:g} s")
             lines.join()
-        if child.returncode != 0:
-            raise CommandFailed(child.returncode, lines.last)
+        if status != 0:
+            raise CommandFailed(status, lines.last)
 
     @contextmanager
-    def _started(
-        self, command: list[str], process: dict[str, Any]
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    def _started(self, command: list[str], process: dict[str, Any]) -> Iterator[Child]:
         """Yield the running command; nothing of it is left afterwards."""
-        child = subprocess.Popen(  # noqa: S603  # the stage's own command
-            command,
-            **process,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        child: Child
+        if forks.can_run(command[-1]):
+            child = forks.Forked(command[-1], process["cwd"], process["env"])
+        else:
+            child = subprocess.Popen(  # noqa: S603  # the stage's own command
+                command,
+                **process,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._tell_watchdog(f"+{child.pid}")
         try:
             yield child
@@ -174,9 +181,7 @@ class Children:
 class _Lines:
     """A thread that hands on the lines of a child's output as they come."""
 
-    def __init__(
-        self, child: subprocess.Popen[bytes], on_line: Callable[[str], None]
-    ) -> None:
+    def __init__(self, child: Child, on_line: Callable[[str], None]) -> None:
         self.last = ""
         self._on_line = on_line
         # In the caller's context, or else Prefect would not know whose lines these are.
@@ -193,7 +198,7 @@ class _Lines:
         """
         self._thread.join(timeout=GRACE_SECONDS)
 
-    def _pump(self, output: IO[bytes]) -> None:
+    def _pump(self, output: IO[bytes] | Connection) -> None:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         pending = ""
         with output:
@@ -210,7 +215,7 @@ class _Lines:
             self._on_line(line.rstrip())
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: Child) -> None:
     """End the child's process group: ask, wait, kill."""
     for attempt in (signal.SIGTERM, signal.SIGKILL):
         try:

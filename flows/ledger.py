@@ -83,11 +83,17 @@ class Ledger:
         root: the folder with `.dvc/`, and the current directory, from which DVC names
             stages.
         wait: whether to wait while another DVC command holds what a stage needs.
+        say: called once with the reason of each wait.
         pause: called between two tries with seconds to sleep; may raise to give up.
     """
 
     def __init__(
-        self, root: Path, *, wait: bool, pause: Callable[[float], object]
+        self,
+        root: Path,
+        *,
+        wait: bool,
+        say: Callable[[str], object],
+        pause: Callable[[float], object],
     ) -> None:
         # DVC notes every change of dvc.lock; the caller says what happened to a stage.
         logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -95,6 +101,7 @@ class Ledger:
             self._repo = Repo(str(root))
         self._mutex = threading.Lock()
         self._wait = wait
+        self._say = say
         self._pause = pause
 
     def plan(self, targets: Sequence[str] = ()) -> dict[str, Plan]:
@@ -214,12 +221,16 @@ class Ledger:
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Return `act()`, waiting while another DVC command is in its way."""
+        said = False
         while True:
             try:
                 return act()
-            except Busy:
+            except Busy as busy:
                 if not self._wait:
                     raise
+                if not said:
+                    self._say(f"Waiting: {busy}")
+                    said = True
                 self._pause(BUSY_POLL_SECONDS)
 
 

@@ -13,6 +13,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
+    from flows import forks
+
+    # The stages' imports go on in the background while Prefect's are made.
+    forks.warm_up()
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
 

@@ -197,7 +197,8 @@ def opened(
     """
     root = root.resolve()
     with chdir(root), Children(available_cores()) as children:
-        ledger = Ledger(root, wait=wait, pause=children.pause)
+        say = get_run_logger().info
+        ledger = Ledger(root, wait=wait, say=say, pause=children.pause)
         with _one_flow(root, wait=wait, pause=children.pause):
             everything = ledger.plan()
             chosen = ledger.plan(targets) if targets else everything

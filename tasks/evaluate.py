@@ -93,7 +93,7 @@ def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
         for name, model in trained.items()
         for other, twin in trained.items()
         if _update(model) == "manual"
-        and {**model.description.parameters, "update": "sgd"}
+        and {**model.description.parameters, "update": "sgd", "gradient": "autograd"}
         == twin.description.parameters
     )
     return {

@@ -10,18 +10,25 @@ one goes on from there and ends with the same weights.
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from tqdm import tqdm
 
 from tasks import checkpoints, command, files, models, networks, splits, updates
+from tasks.gradients import METHODS, Method
 from tasks.models import Description, Model
 from tasks.networks import Layer
 from tasks.settings import BadInput, Settings, load
-from tasks.splits import Pixels, Scale, Split
+from tasks.splits import Scale, Split
 from tasks.training import Data, Training
 from tasks.updates import Rule
 
@@ -35,13 +42,21 @@ class Variant(Settings):
 
     Attributes:
         layer: `sequential` (torch's parts) or `scratch` (written by hand).
+        gradient: by `autograd`, or `analytic`, by a formula (of the layer `scratch`).
         update: `adam` or `sgd` (torch's optimizers), or `manual`.
         learning_rate: of the update.
     """
 
     layer: Layer
+    gradient: Method = "autograd"
     update: Rule
     learning_rate: PositiveFloat
+
+    @model_validator(mode="after")
+    def _gradient_is_of_the_layer(self) -> Self:
+        if self.gradient == "analytic" and self.layer != "scratch":
+            raise ValueError("the analytic gradient is of the layer 'scratch' alone")
+        return self
 
 
 class Train(Settings):
@@ -84,21 +99,29 @@ def train(
     variant = settings.variants[name]
     classes = np.unique(train_split.labels)
     data, held_out = (
-        _on(device, part, scale, classes) for part in (train_split, valid_split)
+        Data(part.images, np.searchsorted(classes, part.labels), scale, device)
+        for part in (train_split, valid_split)
     )
     parameters = {
         **settings.model_dump(exclude={"variants", "device"}),
         **variant.model_dump(),
     }
-    training = _begin(settings.seed, variant, data, len(classes))
-    mark = checkpoints.fingerprint({**parameters, "device": device.type}, *train_split)
-    if checkpoint and (kept := checkpoints.load(checkpoint, mark)):
-        training.restore(kept)
+    training = _begin(
+        settings.seed, variant, train_split.images[0].size, len(classes), device
+    )
+    if settings.epochs == 1:
+        checkpoint = None
+    mark = ""
+    if checkpoint:
+        made_from = {**parameters, "device": device.type}
+        mark = checkpoints.fingerprint(made_from, *train_split)
+        if kept := checkpoints.load(checkpoint, mark):
+            training.restore(kept)
     done = len(training.accuracy)
     epochs = range(done, settings.epochs)
     for _ in tqdm(epochs, name, settings.epochs, initial=done, unit="epoch", delay=1):
         training.epoch(data, held_out, settings.batch_size)
-        if checkpoint and settings.epochs > 1:
+        if checkpoint:
             checkpoints.save(checkpoint, mark, training.state())
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -112,17 +135,18 @@ def train(
     return Model(weights=weights, bias=bias, description=description), training
 
 
-def _begin(seed: int, variant: Variant, data: Data, classes: int) -> Training:
-    """Return a training with fresh parameters, on the device of `data`."""
+def _begin(
+    seed: int, variant: Variant, inputs: int, classes: int, device: torch.device
+) -> Training:
+    """Return a training with fresh parameters."""
     # Of two generators: every variant sees the same batches, whatever it drew at first.
     initial, order = (
         torch.Generator().manual_seed(int(number))
         for number in np.random.SeedSequence(seed).generate_state(2)
     )
-    network = networks.build(variant.layer, data.inputs.shape[1], classes, initial)
-    network = network.to(data.inputs.device)
+    network = networks.build(variant.layer, inputs, classes, initial).to(device)
     update = updates.build(variant.update, network.parameters(), variant.learning_rate)
-    return Training(network, update, order)
+    return Training(network, METHODS[variant.gradient], update, order)
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -138,12 +162,6 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
             "'cpu'."
         )
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
-
-
-def _on(device: torch.device, split: Split, scale: Scale, classes: Pixels) -> Data:
-    inputs = torch.from_numpy(scale.standardize(split.images))
-    labels = torch.from_numpy(np.searchsorted(classes, split.labels))
-    return Data(inputs.to(device), labels.to(device))
 
 
 def _write(name: str, model: Model, training: Training) -> None:

@@ -1,26 +1,105 @@
 """The training loop of one network, and what it remembers from epoch to epoch.
 
-The data stays on the device and a batch is gathered by its rows; what need not be done
-for every batch is done once for an epoch.
+Images stay bytes until they are in a batch: a fourth of the memory, for no time. What
+need not be done for every batch is done once for an epoch. On a GPU the epoch is one
+CUDA graph, recorded from the same loop and replayed without the CPU.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.splits import Pixels, Scale
 from tasks.updates import Update
 
+# Images that are shuffled, and held in memory, together: 100 MB of MNIST's. More are
+# read in windows of this many, which are made of blocks of neighbours in the file.
+WINDOW = 2**17
+BLOCK = 2**10
+# Images that the accuracy is measured on at a time.
+MEASURED_TOGETHER = 2**12
 
-class Data(NamedTuple):
-    """One split on the device: inputs float32 (N, inputs), classes int64 (N,)."""
+Gradient = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
-    inputs: Tensor
+
+class Window(NamedTuple):
+    """Images in memory: pixels, uint8 (N, inputs), and classes, int64 (N,)."""
+
+    pixels: Tensor
     classes: Tensor
 
 
+class Data:
+    """One split, on a device.
+
+    Args:
+        images: uint8 (N, rows, columns), in memory or mapped from a file.
+        classes: their classes' indices, (N,).
+        scale: how pixels become inputs.
+        device: where they are wanted. A GPU takes them all at once; otherwise what is
+            more than a window stays in the file.
+    """
+
+    def __init__(
+        self,
+        images: Pixels,
+        classes: np.ndarray,
+        scale: Scale,
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self._images = images
+        self._classes = torch.from_numpy(classes).to(device)
+        self._scale = scale
+        whole = device.type == "cuda" or len(images) <= WINDOW
+        self._window = self._read([slice(0, len(images))]) if whole else None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def windows(self, order: torch.Generator | None = None) -> Iterator[Window]:
+        """Yield all images, window by window; with `order`, blocks in random order."""
+        if self._window is not None:
+            yield self._window
+            return
+        starts = torch.arange(0, len(self), BLOCK)
+        if order is not None:
+            starts = starts[torch.randperm(len(starts), generator=order)]
+        for some in starts.split(WINDOW // BLOCK):
+            yield self._read([slice(start, start + BLOCK) for start in some.tolist()])
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Return inputs, float32 (N, inputs), of `pixels`: `Scale.standardize`."""
+        scale = self._scale
+        inputs = pixels.to(torch.float32)
+        return inputs.mul_(1 / (scale.divisor * scale.std)).sub_(scale.mean / scale.std)
+
+    def _read(self, blocks: list[slice]) -> Window:
+        images = self._images
+        if isinstance(images, np.memmap) and images.filename:
+            # Mapped anew: what is read of a mapping counts as this process's memory
+            # for as long as that mapping lives.
+            images = np.memmap(
+                images.filename, images.dtype, "r", images.offset, images.shape
+            )
+        pixels = np.concatenate([images[block] for block in blocks])
+        return Window(
+            torch.from_numpy(pixels.reshape(len(pixels), -1)).to(self.device),
+            torch.cat([self._classes[block] for block in blocks]),
+        )
+
+
 class Training:
-    """A training of `network` by `update`, on batches in an order drawn from `order`.
+    """A training of `network` by `gradient` and `update`, on shuffled batches.
+
+    Args:
+        network: maps inputs to log-probabilities.
+        gradient: see `tasks.gradients`.
+        update: see `tasks.updates`.
+        order: of the images; a generator on the CPU.
 
     Attributes:
         loss: of each batch until now, (batches,).
@@ -28,35 +107,55 @@ class Training:
     """
 
     def __init__(
-        self, network: nn.Module, update: Update, order: torch.Generator
+        self,
+        network: nn.Module,
+        gradient: Gradient,
+        update: Update,
+        order: torch.Generator,
     ) -> None:
         self.network = network
         self.loss = torch.empty(0)
         self.accuracy = torch.empty(0, 2)
+        self._gradient = gradient
         self._update = update
         self._order = order
+        self._recording: _Recording | None = None
 
     def epoch(self, data: Data, held_out: Data, batch_size: int) -> None:
         """Train on `data` once, and measure the accuracy on it and on `held_out`."""
-        rows = torch.randperm(len(data.classes), generator=self._order)
-        loss = self._descend(data, rows.to(data.classes.device), batch_size)
+        self.loss = torch.cat([self.loss, self.descend(data, batch_size)])
         reached = [accuracy(self.network, part) for part in (data, held_out)]
-        self.loss = torch.cat([self.loss, loss.cpu()])
         self.accuracy = torch.cat([self.accuracy, torch.tensor([reached])])
 
-    def _descend(self, data: Data, rows: Tensor, batch_size: int) -> Tensor:
-        """Take a step down the gradient for every batch; return the losses."""
+    def descend(self, data: Data, batch_size: int) -> Tensor:
+        """Take a step for every batch of `data`, and return the losses, (batches,)."""
+        windows = data.windows(self._order)
+        return torch.cat([self._descend(data, some, batch_size) for some in windows])
+
+    def _descend(self, data: Data, window: Window, batch_size: int) -> Tensor:
+        """Take a step for every batch of a window, in random order."""
+        rows = torch.randperm(len(window.classes), generator=self._order)
+        if data.device.type != "cuda":
+            return self._steps(data, window, rows, batch_size)
+        if self._recording is None:
+            self._recording = _Recording(
+                lambda rows: self._steps(data, window, rows, batch_size)
+            )
+        return self._recording(rows.to(data.device)).cpu()
+
+    def _steps(
+        self, data: Data, window: Window, rows: Tensor, batch_size: int
+    ) -> Tensor:
+        """Take a step for every batch of `rows`, and return their losses."""
         parameters = list(self.network.parameters())
         losses = []
-        classes = data.classes[rows].split(batch_size)
+        classes = window.classes[rows].split(batch_size)
         for batch, wanted in zip(rows.split(batch_size), classes, strict=True):
-            log_probabilities = self.network(data.inputs.index_select(0, batch))
-            loss = nn.functional.nll_loss(log_probabilities, wanted)
-            loss.backward()
+            inputs = data.inputs(window.pixels.index_select(0, batch))
+            losses.append(self._gradient(self.network, inputs, wanted))
             self._update.step()
             for parameter in parameters:
-                parameter.grad = None  # `backward` would add to it
-            losses.append(loss.detach())
+                parameter.grad = None  # autograd would add to it
         return torch.stack(losses)
 
     def state(self) -> dict[str, Tensor]:
@@ -81,8 +180,39 @@ class Training:
         self.loss, self.accuracy = state["loss"], state["accuracy"]
 
 
+class _Recording:
+    """The steps of an epoch on a GPU, recorded once as a CUDA graph and then replayed.
+
+    The first epoch runs as it is, which warms up what can't be recorded.
+    """
+
+    def __init__(self, steps: Callable[[Tensor], Tensor]) -> None:
+        self._steps = steps
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._rows: Tensor | None = None
+        self._losses: Tensor | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Take the steps for the batches of `rows`, and return their losses."""
+        if self._rows is None:
+            self._rows = rows.clone()
+            return self._steps(rows)
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._losses = self._steps(self._rows)
+        assert self._losses is not None
+        self._rows.copy_(rows)
+        self._graph.replay()
+        return self._losses
+
+
 @torch.no_grad()
 def accuracy(network: nn.Module, data: Data) -> float:
     """Return the share of `data` of which the network finds the right class."""
-    right = (network(data.inputs).argmax(dim=1) == data.classes).sum()
-    return float(right) / len(data.classes)
+    right = torch.zeros((), dtype=torch.int64, device=data.device)
+    for window in data.windows():
+        parts = (part.split(MEASURED_TOGETHER) for part in window)
+        for pixels, classes in zip(*parts, strict=True):
+            right += (network(data.inputs(pixels)).argmax(dim=1) == classes).sum()
+    return int(right) / len(data)

@@ -29,7 +29,7 @@ def split(*labels: int) -> Split:
     return Split(images, np.uint8(labels))
 
 
-GOOD = model([[2, 0], [0, 2]], update="sgd", seed=1)
+GOOD = model([[2, 0], [0, 2]], update="sgd", gradient="autograd", seed=1)
 SAME = model([[2, 0], [0, 2]], update="manual", seed=1)
 BAD = model([[0, 2], [2, 0]], update="manual", seed=2)
 SPLITS = {"train": split(0, 1, 1), "valid": split(1, 0), "test": split(0, 0, 0, 1)}

@@ -177,6 +177,7 @@ def test_the_saved_model_says_what_the_network_said(parts, settings, tmp_path):
         "epochs": 1,
         "batch_size": 64,
         "layer": "sequential",
+        "gradient": "autograd",
         "update": "adam",
         "learning_rate": 0.001,
     }

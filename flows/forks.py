@@ -1,0 +1,191 @@
+"""Start a stage's `python -m` command from a server that has its imports done.
+
+Importing torch, scikit-learn and the rest costs a fresh interpreter seconds. Here one
+process imports them, once, in the background, and every stage is forked from it, in
+milliseconds: still a process of its own, which can be watched and killed. The project's
+own modules each stage imports itself, as they stand on disk by then.
+
+The server is multiprocessing's forkserver. It ends with the process that started it.
+"""
+
+import atexit
+import functools
+import multiprocessing
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+
+# What the stages import, in their order. None of these touches CUDA when imported,
+# which would not live through a fork.
+PRELOAD = [
+    "pydantic",
+    "yaml",
+    "threadpoolctl",
+    "requests",
+    "tqdm",
+    "numpy",
+    "pandas",
+    "pandera.pandas",
+    "safetensors.numpy",
+    "sklearn.linear_model",
+    "sklearn.multiclass",
+    "torch",
+    "torch.optim.adam",
+    "safetensors.torch",
+    "sklearn.metrics",
+    "scipy.stats",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+]
+# Nor do they start threads, which would not either, if told so.
+ONE_THREAD = {
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+# A command of plain words, in which a shell would have nothing to interpret.
+PLAIN = re.compile(r"python -m [\w.]+( [\w.,:/=@+-]+)*")
+
+_context = multiprocessing.get_context("forkserver")
+_main_hidden = threading.Lock()
+
+
+@functools.cache
+def warm_up() -> threading.Event:
+    """Start the server in the background; the event says when it can be used.
+
+    Call it first thing in a program that will need it: it sets environment variables
+    for a moment.
+    """
+    _context.set_forkserver_preload(PRELOAD)
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        forkserver.ensure_running()
+        atexit.register(_end_server)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+    ready = threading.Event()
+    threading.Thread(target=_wait_for_server, args=[ready], daemon=True).start()
+    return ready
+
+
+def can_run(command: str) -> bool:
+    """Return whether `command` is of the kind that can be forked, and can be now."""
+    return bool(PLAIN.fullmatch(command)) and warm_up().is_set()
+
+
+class Forked:
+    """A running `python -m MODULE ARGUMENT...`, with the face of `subprocess.Popen`.
+
+    It leads a process group of its own, and its output goes into one pipe.
+
+    Args:
+        command: for which `can_run` is true.
+        cwd: the folder to run it in, which is first on its path too.
+        env: its environment.
+    """
+
+    def __init__(self, command: str, cwd: str, env: Mapping[str, str]) -> None:
+        self.stdout, output = _context.Pipe(duplex=False)
+        self._process = _context.Process(
+            target=_become, args=[command, cwd, dict(env), output]
+        )
+        with _no_main():
+            self._process.start()
+        output.close()
+        assert self._process.pid
+        self.pid = self._process.pid
+        # Only as the leader of its group can it be ended with all that it started.
+        with suppress(ProcessLookupError):
+            while self.poll() is None and os.getpgid(self.pid) != self.pid:
+                time.sleep(0.001)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not come within `timeout` seconds.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return self._process.exitcode
+
+
+def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> None:
+    """Be the command, in the forked process."""
+    os.setsid()
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115  # until the process ends
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115  # as above
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    _, _, module, *arguments = shlex.split(command)
+    sys.path[0] = cwd
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _end_server() -> None:
+    """End the server even while it imports, when it does not look for the end yet."""
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001  # it is told nowhere else
+    if server is not None:
+        os.kill(server, signal.SIGKILL)
+
+
+def _wait_for_server(ready: threading.Event) -> None:
+    """Fork a process that does nothing, which the server does when all is imported."""
+    probe = _context.Process(target=_nothing)
+    with _no_main():
+        probe.start()
+    probe.join()
+    ready.set()
+
+
+def _nothing() -> None:
+    """Be a process that ends at once."""
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide this program from multiprocessing.
+
+    It would import our `__main__`, and with it all of Prefect, in every child.
+    """
+    main = sys.modules["__main__"]
+    with _main_hidden:
+        spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+        main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                main.__file__ = file

@@ -1,0 +1,237 @@
+"""Commands run to their end, or are ended; nothing of them is left over."""
+
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.children import Children, CommandFailed, Stopped, TimedOut, _Lines
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def children():
+    with Children(2) as children:
+        yield children
+
+
+def sh(children, script, **options):
+    """Run a shell script; return the lines that it printed."""
+    lines = []
+    children.run(["sh", "-c", script], {}, lines.append, **options)
+    return lines
+
+
+def gone(path):
+    """Whether the process whose number stands in a file has ended."""
+    return not psutil.pid_exists(int(path.read_text()))
+
+
+def test_a_command_that_succeeds_hands_on_what_it_printed(children):
+    assert sh(children, "echo out; echo err >&2; printf end") == ["out", "err", "end"]
+
+
+def test_a_command_gets_its_folder_and_its_environment(children, tmp_path):
+    lines = []
+    process = {"cwd": tmp_path, "env": {"WORD": "here"}}
+    children.run(["/bin/sh", "-c", 'echo "$WORD"; pwd -P'], process, lines.append)
+    assert lines == ["here", str(tmp_path.resolve())]
+
+
+def test_a_command_has_no_input_to_wait_for(children):
+    assert sh(children, "cat; echo end") == ["end"]
+
+
+def test_a_command_that_fails_tells_its_status_and_its_last_line(children):
+    with pytest.raises(CommandFailed) as failure:
+        sh(children, "echo first; echo the reason >&2; echo; exit 75")
+    assert (failure.value.status, failure.value.last_line) == (75, "the reason")
+
+
+def test_a_command_that_a_signal_ends_tells_which(children):
+    with pytest.raises(CommandFailed) as failure:
+        sh(children, "kill -9 $$")
+    assert (failure.value.status, failure.value.last_line) == (-signal.SIGKILL, "")
+
+
+def test_a_command_that_cannot_be_found_says_so(children):
+    with pytest.raises(FileNotFoundError, match="no-such-command"):
+        children.run(["no-such-command"], {}, print)
+
+
+def test_lines_come_while_the_command_runs(children, tmp_path):
+    # The command ends when its line has arrived, not before.
+    arrived = tmp_path / "arrived"
+
+    def on_line(_):
+        arrived.touch()
+
+    script = f"echo line; while [ ! -e {arrived} ]; do sleep 0.01; done"
+    children.run(["sh", "-c", script], {}, on_line, timeout=20)
+
+
+def test_lines_end_with_newlines_and_carriage_returns_and_empty_ones_are_left_out(children):
+    printed = r"printf '  one  \r 10%%|\r 20%%|\r\ntwo\n\n   \nthree'"
+    assert sh(children, printed) == ["  one", " 10%|", " 20%|", "two", "three"]
+
+
+@given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
+def test_a_letter_is_not_torn_between_two_reads(text):
+    # A pipe that is read a byte at a time.
+    ...
+
+
+def test_bytes_that_are_no_text_do_not_stop_a_command(children):
+    assert sh(children, r"printf 'a\377b\n'") == ["a\ufffdb"]
+
+
+def test_what_a_listener_is_told_belongs_to_the_callers_context(children):
+    variable = contextvars.ContextVar("variable")
+    variable.set("the caller's")
+    seen = []
+    children.run(["echo", "line"], {}, lambda _: seen.append(variable.get()))
+    assert seen == ["the caller's"]
+
+
+def test_a_listener_that_fails_fails_the_command_and_does_not_block_it(children):
+    def on_line(_):
+        raise ConnectionError("no server")
+
+    # More than a pipe holds.
+    script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890; i=$((i+1)); done"
+    with pytest.raises(ConnectionError, match="no server"):
+        children.run(["sh", "-c", script], {}, on_line, timeout=20)
+
+
+def test_a_command_that_takes_too_long_is_ended(children, tmp_path):
+    pid = tmp_path / "pid"
+    with pytest.raises(TimedOut, match="^took longer than 0.3 s$"):
+        sh(children, f"echo $$ > {pid}; exec sleep 60", timeout=0.3)
+    assert gone(pid)
+
+
+def test_the_whole_group_of_a_command_is_ended_even_if_it_does_not_want_to(children, tmp_path):
+    leader, member = tmp_path / "leader", tmp_path / "member"
+    script = f"""
+        trap '' TERM
+        sh -c "trap '' TERM; echo \\$\\$ > {member}; while :; do sleep 0.05; done" &
+        echo $$ > {leader}
+        while :; do sleep 0.05; done
+    """
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(sh, children, script)
+        wait_until(lambda: leader.exists() and member.exists() and member.read_text())
+        started = time.monotonic()
+        children.stop()
+        with pytest.raises(Stopped):
+            running.result()
+    assert time.monotonic() - started < 2
+    assert gone(leader)
+    wait_until(lambda: gone(member), seconds=1)
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it(children, tmp_path):
+    pid = tmp_path / "pid"
+    lines = sh(children, f"sh -c 'echo $$ > {pid}; echo begun; exec sleep 60' & while [ ! -s {pid} ]; do sleep 0.01; done; echo end")
+    assert sorted(lines) == ["begun", "end"]
+    wait_until(lambda: gone(pid), seconds=1)
+
+
+def test_a_command_may_end_properly_when_it_is_stopped(children, tmp_path):
+    note, ready = tmp_path / "note", tmp_path / "ready"
+    script = f"trap 'echo ended > {note}; exit 0' TERM; touch {ready}; while :; do sleep 0.01; done"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(sh, children, script)
+        wait_until(ready.exists)
+        children.stop()
+        with pytest.raises(Stopped):
+            running.result()
+    assert note.read_text() == "ended\n"
+
+
+def test_nothing_starts_any_more_once_stopped(children, tmp_path):
+    children.stop()
+    with pytest.raises(Stopped):
+        sh(children, f"touch {tmp_path}/started")
+    with pytest.raises(Stopped):
+        children.pause(60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_commands_run_at_a_time_than_there_are_cores(tmp_path):
+    log = tmp_path / "log"
+
+    def work():
+        with children.core():
+            sh(children, f"echo 1 >> {log}; sleep 0.05; echo -1 >> {log}")
+
+    with Children(2) as children, ThreadPoolExecutor(8) as pool:
+        for running in [pool.submit(work) for _ in range(8)]:
+            running.result()
+    steps = [int(step) for step in log.read_text().split()]
+    running = [sum(steps[: i + 1]) for i in range(len(steps))]
+    assert (max(running), running[-1], len(steps)) == (2, 0, 16)
+
+
+def test_a_core_is_free_again_after_a_failure():
+    with Children(1) as children:
+        for _ in range(2):
+            with pytest.raises(CommandFailed), children.core():
+                sh(children, "exit 1")
+
+
+def test_who_waits_for_a_core_can_be_stopped():
+    with Children(1) as children, children.core(), ThreadPoolExecutor(1) as pool:
+
+        def wait():
+            with children.core():
+                pass
+
+        waiting = pool.submit(wait)
+        children.stop()
+        with pytest.raises(Stopped):
+            waiting.result(5)
+
+
+PARENT = """
+import sys, threading
+from flows.children import Children
+with Children(2) as children:
+    script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done"
+    children.run(["sh", "-c", script], {}, print)
+"""
+
+
+def test_children_die_with_their_parent_by_kill_9(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text())
+    (watchdog,) = [p for p in psutil.Process(parent.pid).children() if p.pid != int(pid.read_text())]
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: gone(pid), seconds=2)
+    watchdog.wait(2)
+
+
+def test_no_watchdog_is_left_and_it_kills_nobody_whose_command_ended():
+    before = psutil.Process().children()
+    with Children(2) as children:
+        sh(children, "true")
+        assert len(psutil.Process().children()) == len(before) + 1
+    assert psutil.Process().children() == before
