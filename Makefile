@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Tests, the server and the flow find the project wherever they are started from.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run repro ui test check clean
+.PHONY: help install run repro ui test check bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,11 @@ check: $(INSTALLED) ## format, lint and types
 	ruff format --check .
 	ruff check .
 	mypy
+
+bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and ten minutes
+	python benchmarks/epoch.py
+	python benchmarks/growth.py
+	python benchmarks/job.py
 
 clean: ## remove the environment and the caches of the tools; data and models stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

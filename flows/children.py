@@ -150,6 +150,8 @@ class Children:
             lines.join()
         if status != 0:
             raise CommandFailed(status, lines.last)
+        if lines.failure:
+            raise lines.failure
 
     @contextmanager
     def _started(self, command: list[str], process: dict[str, Any]) -> Iterator[Child]:
@@ -183,6 +185,7 @@ class _Lines:
 
     def __init__(self, child: Child, on_line: Callable[[str], None]) -> None:
         self.last = ""
+        self.failure: Exception | None = None
         self._on_line = on_line
         # In the caller's context, or else Prefect would not know whose lines these are.
         context = contextvars.copy_context()
@@ -212,7 +215,11 @@ class _Lines:
     def _hand_on(self, line: str) -> None:
         if line.strip():
             self.last = line.strip()
-            self._on_line(line.rstrip())
+            try:
+                self._on_line(line.rstrip())
+            except Exception as failure:  # noqa: BLE001  # raised in the caller's thread
+                # The pipe must be read on, or the child would wait for ever.
+                self.failure = failure
 
 
 def _end(child: Child) -> None:

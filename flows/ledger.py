@@ -83,8 +83,8 @@ class Ledger:
         root: the folder with `.dvc/`, and the current directory, from which DVC names
             stages.
         wait: whether to wait while another DVC command holds what a stage needs.
-        say: called once with the reason of each wait.
         pause: called between two tries with seconds to sleep; may raise to give up.
+        say: called once with the reason of each wait.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class Ledger:
         root: Path,
         *,
         wait: bool,
-        say: Callable[[str], object],
         pause: Callable[[float], object],
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         # DVC notes every change of dvc.lock; the caller says what happened to a stage.
         logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -125,6 +125,11 @@ class Ledger:
                 )
                 for stage in plan_repro(graph, stages)
             }
+
+    def complete(self) -> bool:
+        """Return whether every output is there, right or wrong: a look, not a check."""
+        with self._locked():
+            return all(out.exists for out in self._repo.index.outs)
 
     @contextmanager
     def entry(self, name: str, *, force: bool = False) -> Iterator[Entry]:

@@ -7,6 +7,8 @@ the same notion of what is unchanged. Exit status: 0 if every stage is up to dat
 import argparse
 import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
     from flows import forks
+    from flows.ledger import Ledger, LedgerError
 
-    # The stages' imports go on in the background while Prefect's are made.
-    forks.warm_up()
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
+    with suppress(LedgerError):  # the flow will say why
+        if not Ledger(ROOT, wait=False, say=print, pause=time.sleep).complete():
+            # Much is to be done: the stages' imports go on while Prefect's are made.
+            forks.warm_up()
 
 from prefect import flow
 from prefect.client.schemas.objects import State

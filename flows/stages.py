@@ -246,7 +246,10 @@ class _Listener:
 
     def __call__(self, line: str) -> None:
         if match := PROGRESS.match(line):
-            self._progress(match["what"].strip(), int(match["percent"]))
+            try:
+                self._progress(match["what"].strip(), int(match["percent"]))
+            except Exception:  # noqa: BLE001  # no stage fails because none can watch it
+                self._log("%s", line)
         else:
             self._log("%s", line)
 

@@ -1,4 +1,4 @@
-"""A flow for any dvc.yaml: `python tests/anyflow.py ROOT [--no-wait] [--force] [TARGET ...]`.
+"""A flow for any dvc.yaml: `python tests/anyflow.py ROOT [--no-wait] [TARGET ...]`.
 
 The cases that both engines must pass are about the graph, not about digits, so they run
 on small projects of shell commands, through the same code as the real flow.

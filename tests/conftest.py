@@ -1,7 +1,7 @@
 """What tests run on: a small data set, a small checkout, one Prefect server.
 
-The data set is scikit-learn's digits, made 28x28, which stand in for MNIST. The checkout
-holds shell commands: what both engines must agree on is about graphs, not about digits.
+The data set is scikit-learn's digits, made 28x28, which stand in for MNIST. The
+checkout holds shell commands: the engines are to agree on graphs, not on digits.
 """
 
 import os
@@ -89,7 +89,7 @@ def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Scale]:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The session's one Prefect server; gives the environment of programs that use it."""
+    """The session's one Prefect server; gives programs the environment to use it."""
     home = tmp_path_factory.mktemp("prefect")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -146,6 +146,14 @@ def wait_until(true: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; if it ended and nobody has asked why, it does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 # first -> each@a, each@b -> last, which reads the folder that those two wrote into.
 SMALL = {
     "dvc.yaml": """\
@@ -193,7 +201,8 @@ end each@$1
 begin last
 cat parts/*.txt > all.txt
 echo "{\\"bytes\\": $(cat all.txt | wc -c)}" > metrics.json
-(echo name,bytes; for part in parts/*.txt; do echo "$part,$(wc -c < $part)"; done) > sizes.csv
+echo name,bytes > sizes.csv
+for part in parts/*.txt; do echo "$part,$(wc -c < $part)" >> sizes.csv; done
 end last
 """,
     # Else the hash of the folder would depend on which of the two DVC heard of first.
@@ -241,8 +250,9 @@ class Project:
         """Let the command of `stage` wait, once it began, until it is released."""
         (self.notes / f"hold-{stage}").touch()
 
-    def release(self, stage: str) -> None:
-        (self.notes / f"hold-{stage}").unlink()
+    def release(self, stage: str = "*") -> None:
+        for hold in self.notes.glob(f"hold-{stage}"):
+            hold.unlink()
 
     def fail(self, stage: str, status: int, reason: str) -> None:
         """Let the command of `stage` end so, until it is mended."""
@@ -340,7 +350,12 @@ def project(tmp_path: Path, monkeypatch) -> Iterator[Project]:
     # DVC names stages as seen from here.
     monkeypatch.chdir(project.root)
     yield project
-    wait_until(lambda: not processes(project))
+    project.release()
+    try:
+        wait_until(lambda: not processes(project))
+    finally:
+        for process in processes(project):
+            process.kill()
 
 
 def processes(project: Project) -> list[psutil.Process]:

@@ -91,7 +91,7 @@ def test_a_network_that_is_not_in_params_is_refused(folder, monkeypatch, capsys)
     assert status == 1
     assert said == (
         "tasks.train: `train.variants` in params.yaml has no 'scratch'; it has "
-        "sequential_adam, scratch_adam, scratch_sgd, scratch_manual.\n"
+        "sequential_adam, scratch_adam, scratch_sgd, scratch_manual, analytic.\n"
     )
 
 

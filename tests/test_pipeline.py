@@ -100,7 +100,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     by_flow, by_dvc = clone(small, "flow"), clone(small, "dvc")
 
     said = flow(by_flow, prefect_server)
-    assert said.count("Finished in state Completed") == 11, "ten stages and the flow"
+    assert said.count("Finished in state Completed") == 12, "eleven stages and the flow"
     run(by_dvc, prefect_server, "dvc", "repro")
     assert locked(by_flow) == locked(by_dvc)
 
@@ -110,7 +110,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     said = run(by_flow, prefect_server, "dvc", "repro")
     assert "Running stage" not in said
     said = flow(by_dvc, prefect_server)
-    assert said.count("Finished in state Cached") == 10
+    assert said.count("Finished in state Cached") == 11
 
     metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
     assert list(metrics["models"]) == [
@@ -119,6 +119,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
         "scratch_adam",
         "scratch_sgd",
         "scratch_manual",
+        "analytic",
     ]
     assert metrics["by_hand"]["scratch_manual"]["largest_difference"] == 0
     assert metrics["models"]["baseline"]["valid"]["accuracy"] > 0.85
@@ -130,7 +131,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     params["train"]["variants"]["scratch_sgd"]["learning_rate"] = 0.02
     (by_flow / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     said = flow(by_flow, prefect_server)
-    assert said.count("Finished in state Cached") == 7
+    assert said.count("Finished in state Cached") == 8
     assert "train@scratch_sgd ran in" in said
 
     # A subset is what it says, with what it needs.
