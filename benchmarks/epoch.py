@@ -19,7 +19,7 @@ sys.path.insert(0, str(measure.ROOT))
 from tasks import command, networks, splits, updates
 from tasks.gradients import METHODS
 from tasks.settings import load
-from tasks.train import Train, choose_device
+from tasks.train import Train, Variant, choose_device
 from tasks.training import Data, Training
 
 BATCH_SIZE = 64
@@ -31,7 +31,9 @@ def networks_from(layer: networks.Layer, inputs: int) -> nn.Module:
     return networks.build(layer, inputs, 10, torch.Generator().manual_seed(SEED))
 
 
-def ours(data: Data, variant, inputs: int, device) -> Callable[[], torch.Tensor]:
+def ours(
+    data: Data, variant: Variant, inputs: int, device: torch.device
+) -> Callable[[], torch.Tensor]:
     """Return an epoch of one variant of params.yaml; it returns the weights."""
 
     def epoch() -> torch.Tensor:
@@ -47,7 +49,9 @@ def ours(data: Data, variant, inputs: int, device) -> Callable[[], torch.Tensor]
     return epoch
 
 
-def textbook(x, y, variant) -> Callable[[], torch.Tensor]:
+def textbook(
+    x: torch.Tensor, y: torch.Tensor, variant: Variant
+) -> Callable[[], torch.Tensor]:
     """Return an epoch of the loop as a textbook has it."""
     dataset = TensorDataset(x, y)
 
