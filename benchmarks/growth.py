@@ -89,8 +89,8 @@ def main() -> None:
     }
     names = list(per_image)
     ratios = {
-        f"{name} / {names[0]}": measure.ratio(per_image, name, names[0])
-        for name in names[1:]
+        f"{times}x the images, time of each": measure.ratio(per_image, name, names[0])
+        for times, name in zip(wanted[1:], names[1:], strict=True)
     }
     peaks = {f"{n}x": round(max(r["peak"] for r in runs[n]) / 2**20) for n in wanted}
     print("peak MiB:", peaks)

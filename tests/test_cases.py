@@ -429,7 +429,7 @@ def test_a_flow_told_to_stop_takes_its_children_along(project, prefect_server, n
     project.edit(
         "dvc.yaml",
         "    desc: Write the text down.\n",
-        "    meta: {prefect: {retries: 2}}\n",
+        "    meta: {prefect: {retries: 1, retry_delay_seconds: [30]}}\n",
     )
     project.hold("first")
     with program(project, prefect_server, ANYFLOW, project.root) as running:

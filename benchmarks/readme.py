@@ -1,0 +1,71 @@
+"""Write the README's tables anew from `reports/metrics.json` and `benchmarks/results/`.
+
+A table is known by its header. `python benchmarks/readme.py`.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from flows import artifacts
+
+Table = list[list[str]]
+
+
+def _result(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def models() -> Table:
+    """Return the table of the models, as the Prefect UI shows it."""
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text("utf-8"))
+    rows = artifacts.table(metrics)
+    return [list(rows[0]), *(list(row.values()) for row in rows)]
+
+
+def epoch() -> Table:
+    """Return what an epoch costs: ratios to the floor, and of a textbook's loop."""
+    ratios = _result("epoch")["ratios"]
+    names = [key.split(" / ")[0] for key in ratios if key.endswith(" / floor")]
+    loops = {key.split(" / ")[1]: value for key, value in ratios.items()}
+    return [
+        ["one epoch", "time / floor", "textbook's time / ours"],
+        *(
+            [f"`{name}`", f"{ratios[f'{name} / floor']:.2f}", f"{loops[name]:.2f}"]
+            for name in names
+        ),
+    ]
+
+
+def job() -> Table:
+    """Return what the whole job costs, as ratios."""
+    ratios = {**_result("job")["ratios"], **_result("growth")["ratios"]}
+    return [["whole job", "ratio"], *([k, f"{v:.2f}"] for k, v in ratios.items())]
+
+
+def markdown(table: Table) -> str:
+    """Return a table as markdown."""
+    header, *rows = ("| " + " | ".join(row) + " |" for row in table)
+    return "\n".join([header, "|" + "---|" * len(table[0]), *rows]) + "\n"
+
+
+def renewed(text: str) -> str:
+    """Return the README with its tables as they should be now."""
+    for table in (models(), epoch(), job()):
+        first = re.escape("| " + " | ".join(table[0]) + " |\n")
+        new = markdown(table)
+        text, found = re.subn(rf"{first}(\|.*\n)+", lambda _, new=new: new, text)
+        if found != 1:
+            sys.exit(f"README.md has {found} tables with the header {table[0]}, not 1.")
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(renewed(readme.read_text("utf-8")), encoding="utf-8")
