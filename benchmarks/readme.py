@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows import artifacts
 
+ROOT = Path(__file__).resolve().parent.parent
 Table = list[list[str]]
 
 

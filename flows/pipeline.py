@@ -32,7 +32,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, server
 from flows.ledger import LedgerError
-from flows.stages import Planner, Step, check, opened
+from flows.plans import Planner, Step, check
+from flows.stages import opened
 
 # Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
 MOST_TASKS = 64

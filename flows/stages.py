@@ -1,22 +1,20 @@
 """Run DVC's stages as Prefect tasks: a task each, unchanged by DVC's own rules.
 
-A plan names the stages in the order of the data; `Stages` submits each as a task of
-that name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect`).
+`Stages` is what a plan (`flows.plans`) runs on: it submits each stage as a task of that
+name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect`).
 An unchanged stage ends in the state Cached; a failed one leaves its siblings alone.
 """
 
 import fcntl
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from prefect import Task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -32,24 +30,10 @@ from flows.children import (
     available_cores,
 )
 from flows.ledger import Entry, Ledger, LedgerError, Plan
+from flows.plans import of_template
+from flows.progress import Listener
 
 LOCK_POLL_SECONDS = 0.2
-# tqdm's "description:  42%|####   |", which other progress bars imitate.
-PROGRESS = re.compile(r"(?P<what>.*?):?\s*(?P<percent>\d+)%\|")
-
-Step = TypeVar("Step")
-
-
-class Planner(Protocol[Step]):
-    """What a plan is written against: `Trace` to look at it, `Stages` to run it."""
-
-    def step(self, name: str, *after: Step) -> Step:
-        """Add stage `name`, which reads what the steps `after` made."""
-        ...
-
-    def each(self, name: str, *after: Step) -> list[Step]:
-        """Add every stage that dvc.yaml makes of the template `name`."""
-        ...
 
 
 class Options(BaseModel):
@@ -69,23 +53,6 @@ class Options(BaseModel):
     retry_delay_seconds: list[float] = []
     timeout_seconds: float | None = Field(None, gt=0)
     tags: list[str] = []
-
-
-class Trace:
-    """A planner that only writes down the edges of a plan."""
-
-    def __init__(self, stages: Mapping[str, Plan]) -> None:
-        self._stages = stages
-        self.edges: dict[str, frozenset[str]] = {}
-
-    def step(self, name: str, *after: str) -> str:
-        """Note the edges into stage `name`."""
-        self.edges[name] = frozenset(after)
-        return name
-
-    def each(self, name: str, *after: str) -> list[str]:
-        """Note the edges into every stage of the template `name`."""
-        return [self.step(stage, *after) for stage in of_template(name, self._stages)]
 
 
 class Stages:
@@ -169,7 +136,7 @@ class Stages:
 
     def _execute(self, name: str, entry: Entry, timeout: float | None) -> State[Any]:
         logger = get_run_logger()
-        listener = _Listener(name, logger.info)
+        listener = Listener(name, logger.info)
         process = entry.process | {"env": _environment(entry.process["env"])}
         with self._children.core():
             started = time.monotonic()
@@ -209,62 +176,6 @@ def opened(
                 # Nobody of ours writes any more when the next flow gets the lock.
                 children.stop()
                 stages.finish()
-
-
-def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:
-    """Hold a flow's plan to the graph in dvc.yaml.
-
-    Raises:
-        LedgerError: a stage, or an edge between two, stands in one of them only.
-    """
-    trace = Trace(stages)
-    plan(trace)
-    graph = {name: stage.after for name, stage in stages.items()}
-    for name in sorted(graph.keys() | trace.edges.keys()):
-        in_flow, in_dvc = trace.edges.get(name), graph.get(name)
-        if in_flow != in_dvc:
-            raise LedgerError(
-                f"The flow and dvc.yaml differ in stage {name!r}: it comes after "
-                f"{_names(in_flow)} in the flow, after {_names(in_dvc)} in dvc.yaml; "
-                "make the two the same."
-            )
-
-
-def of_template(name: str, stages: Mapping[str, Plan]) -> list[str]:
-    """Return the stages that dvc.yaml's `foreach` or `matrix` makes of `name`."""
-    return [stage for stage in stages if stage.startswith(f"{name}@")]
-
-
-class _Listener:
-    """Takes a child's lines: progress goes to an artifact, the rest to the log."""
-
-    def __init__(self, stage: str, log: Callable[[str, str], object]) -> None:
-        self._stage = stage
-        self._log = log
-        self._artifact: Any = None
-        self._percent = -1
-
-    def __call__(self, line: str) -> None:
-        if match := PROGRESS.match(line):
-            try:
-                self._progress(match["what"].strip(), int(match["percent"]))
-            except Exception:  # noqa: BLE001  # no stage fails because none can watch it
-                self._log("%s", line)
-        else:
-            self._log("%s", line)
-
-    def _progress(self, what: str, percent: int) -> None:
-        if percent == self._percent:
-            return
-        self._percent = percent
-        if self._artifact is None:
-            # Keys may hold lowercase letters, digits and dashes.
-            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{self._stage}".lower())
-            self._artifact = create_progress_artifact(
-                percent, key=key, description=f"{self._stage}: {what}"
-            )
-        else:
-            update_progress_artifact(self._artifact, percent)
 
 
 @contextmanager
@@ -336,9 +247,3 @@ def _failed(failure: CommandFailed) -> State[Any]:
 
 def _may_pass_next_time(_task: object, _run: object, state: State[Any]) -> bool:
     return state.name == "Unavailable"
-
-
-def _names(stages: frozenset[str] | None) -> str:
-    if stages is None:
-        return "nothing (it is not there)"
-    return ", ".join(sorted(stages)) or "nothing"

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import importlib
 import inspect
-import json
 import os
 import re
 import subprocess
@@ -18,7 +17,7 @@ import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-from flows import stages
+from flows import plans, stages
 from flows.ledger import Ledger, LedgerError
 from flows.pipeline import plan
 
@@ -35,7 +34,7 @@ def graph():
 
 def test_a_step_has_one_name_everywhere(graph):
     assert list(DVC) == STEPS
-    trace = stages.Trace(graph)
+    trace = plans.Trace(graph)
     plan(trace)
     assert list(dict.fromkeys(name.partition("@")[0] for name in trace.edges)) == STEPS
     for step in STEPS:
@@ -46,16 +45,16 @@ def test_a_step_has_one_name_everywhere(graph):
 
 
 def test_the_flow_has_the_edges_of_dvc_yaml(graph):
-    stages.check(plan, graph)
+    plans.check(plan, graph)
 
 
 def test_a_missing_edge_is_refused(graph):
-    def other(run: stages.Trace) -> None:
+    def other(run: plans.Trace) -> None:
         plan(run)
         run.step("evaluate", "normalize")
 
     with pytest.raises(LedgerError, match="differ in stage 'evaluate': it comes after"):
-        stages.check(other, graph)
+        plans.check(other, graph)
 
 
 def body(stage: dict) -> dict:

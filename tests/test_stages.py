@@ -19,21 +19,11 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.ledger import LedgerError, Plan
-from flows.stages import Options, _environment, _Listener, _options, check, of_template
+from flows.progress import Listener
+from flows.stages import Options, _environment, _options
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
-
-def graph(**edges):
-    """What DVC says of stages, of which each comes after those named."""
-    return {
-        name.replace("_", "@"): Plan(frozenset(after), "", {})
-        for name, after in edges.items()
-    }
-
-
-GRAPH = graph(first=[], each_a=["first"], each_b=["first"], last=["each@a", "each@b"])
 
 
 def run(project):
@@ -58,64 +48,6 @@ def artifacts(flow_run_id):
             (found.key, found.type, found.description, found.data)
             for found in client.read_artifacts(artifact_filter=chosen)
         ]
-
-
-def test_a_plan_that_is_the_graph_passes():
-    def plan(run):
-        run.step("last", *run.each("each", run.step("first")))
-
-    check(plan, GRAPH)
-
-
-def test_a_missing_edge_is_found():
-    def plan(run):
-        run.step("last", *run.each("each", run.step("first"))[:1])
-
-    with pytest.raises(LedgerError) as error:
-        check(plan, GRAPH)
-    assert str(error.value) == (
-        "The flow and dvc.yaml differ in stage 'last': it comes after each@a in the "
-        "flow, after each@a, each@b in dvc.yaml; make the two the same."
-    )
-
-
-def test_a_surplus_edge_is_found():
-    def plan(run):
-        first = run.step("first")
-        run.step("last", first, *run.each("each", first))
-
-    with pytest.raises(
-        LedgerError, match="'last': it comes after each@a, each@b, first in "
-    ):
-        check(plan, GRAPH)
-
-
-def test_a_stage_missing_in_the_flow_is_found():
-    def plan(run):
-        run.each("each", run.step("first"))
-
-    with pytest.raises(
-        LedgerError,
-        match=r"'last': it comes after nothing \(it is not there\) in the flow",
-    ):
-        check(plan, GRAPH)
-
-
-def test_a_stage_missing_in_dvc_yaml_is_found():
-    def plan(run):
-        run.step("last", *run.each("each", run.step("first")))
-        run.step("extra")
-
-    with pytest.raises(
-        LedgerError,
-        match=r"'extra': it comes after nothing in the flow, after nothing \(it is not",
-    ):
-        check(plan, GRAPH)
-
-
-def test_a_template_stands_for_its_stages_and_for_no_others():
-    stages = graph(train_a=[], train_b=[], trainer_a=[], train=[])
-    assert of_template("train", stages) == ["train@a", "train@b"]
 
 
 def test_options_that_nobody_gave_are_these():
@@ -183,7 +115,7 @@ stages:
 
 def test_progress_that_cannot_be_shown_stands_in_the_log():
     lines = []
-    listener = _Listener("train", lambda form, line: lines.append(form % line))
+    listener = Listener("train", lambda form, line: lines.append(form % line))
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         listener("train:  42%|####      | 42/100")
     assert lines == ["train:  42%|####      | 42/100"]
