@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Tests, the server and the flow find the project wherever they are started from.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run repro ui test check bench clean
+.PHONY: help install run repro seeds ui test check bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ run: $(INSTALLED) ## run the whole pipeline on MNIST, as a Prefect flow
 
 repro: $(INSTALLED) ## run the same with DVC alone
 	dvc repro
+
+seeds: $(INSTALLED) ## train every variant with ten seeds: the spread of the results
+	python -m flows.seeds
 
 ui: $(INSTALLED) ## start the Prefect server with its UI
 	prefect server start

@@ -5,11 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    Artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 # The UI shows an artifact's history by its key, so keys don't change.
 TABLE_KEY = "metrics"
 PAGE_KEY = "report"
+Row = dict[str, str]
 FIGURES = ("predictions", "loss", "weights", "confusion")
 
 
@@ -22,12 +27,40 @@ def publish(root: Path) -> None:
     if not path.exists():
         return
     metrics = json.loads(path.read_text(encoding="utf-8"))
-    create_table_artifact(table(metrics), key=TABLE_KEY, description=headline(metrics))
+    create_table_artifact(
+        changed(table(metrics), _last()), key=TABLE_KEY, description=headline(metrics)
+    )
     folder = root / "reports" / "figures"
-    figures = [path for name in FIGURES if (path := folder / f"{name}.png").exists()]
+    figures = [path for name in FIGURES if (path := folder / f"{name}.svg").exists()]
     create_markdown_artifact(
         page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
     )
+
+
+def changed(rows: list[Row], before: list[Row]) -> list[Row]:
+    """Return `rows` with the change of each accuracy since the table `before`."""
+    accuracies = {row["model"]: float(row["accuracy"]) for row in before}
+    return [
+        {
+            **row,
+            "change": _difference(float(row["accuracy"]), accuracies.get(row["model"])),
+        }
+        for row in rows
+    ]
+
+
+def _difference(now: float, before: float | None) -> str:
+    if before is None:
+        return "new"
+    return f"{now - before:+.4f}" if now != before else "none"
+
+
+def _last() -> list[Row]:
+    """Return the table of the last run that showed one."""
+    last = Artifact.get(TABLE_KEY)
+    if isinstance(last, Artifact) and isinstance(last.data, str):
+        return list(json.loads(last.data))
+    return []
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -40,7 +73,7 @@ def headline(metrics: dict[str, Any]) -> str:
     )
 
 
-def table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def table(metrics: dict[str, Any]) -> list[Row]:
     """Return a row a model, and one for the test set."""
     rows = {
         **{name: splits["valid"] for name, splits in metrics["models"].items()},
@@ -71,5 +104,5 @@ def page(metrics: dict[str, Any], figures: list[Path]) -> str:
     ]
     for figure in figures:
         content = base64.b64encode(figure.read_bytes()).decode()
-        lines += ["", f"![{figure.stem}](data:image/png;base64,{content})"]
+        lines += ["", f"![{figure.stem}](data:image/svg+xml;base64,{content})"]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,8 @@ Reads `data/normalized/` and `models/`. Writes, under `reports/`:
   far the updates by hand agree with the optimizer's;
 - `classes.csv`: precision and recall of each class, by model and split;
 - `confusion.csv`: how often which digit was taken for which, by model and split;
+- `calibration.csv`: how sure each model is and how often it is right then, on
+  validation;
 - `predictions.csv`: each model's prediction and its probability, by validation image.
 """
 
@@ -26,11 +28,12 @@ REPORTS = Path("reports")
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` returns: the content of metrics.json, and three tables."""
+    """What `evaluate` returns: the content of metrics.json, and four tables."""
 
     metrics: dict[str, Any]
     classes: pd.DataFrame
     confusion: pd.DataFrame
+    calibration: pd.DataFrame
     predictions: pd.DataFrame
 
 
@@ -62,6 +65,7 @@ def evaluate(
         },
         classes=_class_table(counts, trained),
         confusion=_confusion_table(counts, trained),
+        calibration=_calibration_table(predictions, trained),
         predictions=predictions.rename_axis("index"),
     )
 
@@ -145,6 +149,19 @@ def _confusion_table(
     return pd.concat(rows(*key, matrix) for key, matrix in counts.items())
 
 
+def _calibration_table(
+    predictions: pd.DataFrame, trained: Mapping[str, Model]
+) -> pd.DataFrame:
+    def rows(name: str) -> pd.DataFrame:
+        right = (predictions[name] == predictions["label"]).to_numpy()
+        sure = predictions[f"{name}_probability"].to_numpy()
+        bins = metrics.calibration(right, sure)
+        columns = {k: v for k, v in bins._asdict().items() if k != "error"}
+        return pd.DataFrame({"model": name, **columns})
+
+    return pd.concat(map(rows, trained))
+
+
 def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None:
     text = table.to_csv(index=index, float_format="%.6f", lineterminator="\n")
     files.write_text(REPORTS / name, text)
@@ -157,6 +174,7 @@ def main() -> None:
     result = evaluate(candidates.read(), parts)
     _write_table(result.classes, "classes.csv")
     _write_table(result.confusion, "confusion.csv")
+    _write_table(result.calibration, "calibration.csv")
     _write_table(result.predictions, "predictions.csv", index=True)
     files.write_json(REPORTS / "metrics.json", result.metrics)
     for name, scores in result.metrics["models"].items():

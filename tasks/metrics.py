@@ -1,6 +1,6 @@
 """How good a classifier's predictions are, in numbers that go into reports."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from tasks.models import Model
 from tasks.splits import Split
 
 CONFIDENCE = 0.95
+BINS = 10
 # Enough to tell two models apart, and no noise of the last bit.
 DIGITS = 7
 
@@ -30,7 +31,8 @@ def summary(
     Returns:
         `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high` (Wilson's
         score interval, 1927); `rmse` and `mae` of predicted digits, which the lesson
-        printed although digits are names rather than quantities; `log_loss` in nats.
+        printed although digits are names rather than quantities; `log_loss` in nats;
+        `ece`, the expected calibration error.
     """
     predictions = np.array(classes)[log_probabilities.argmax(axis=1)]
     right = int(np.sum(predictions == labels))
@@ -44,8 +46,47 @@ def summary(
         "log_loss": metrics.log_loss(
             labels, np.exp(log_probabilities), labels=list(classes)
         ),
+        "ece": calibration(
+            predictions == labels, np.exp(log_probabilities.max(axis=1))
+        ).error,
     }
     return {name: round(float(figure), DIGITS) for name, figure in figures.items()}
+
+
+class Calibration(NamedTuple):
+    """How probabilities compare with the shares that are right, bin by bin.
+
+    Attributes:
+        confidence: mean probability of the predictions, (bins,).
+        accuracy: share of them that is right, (bins,).
+        images: their number, (bins,); empty bins are left out.
+        error: mean distance of the two, weighted by images (Naeini and others, 2015).
+    """
+
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+    images: npt.NDArray[np.int64]
+    error: float
+
+
+def calibration(
+    right: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.floating]
+) -> Calibration:
+    """Put predictions into `BINS` bins of equal width by their probability.
+
+    Args:
+        right: whether each prediction is right, (N,).
+        probabilities: of the predictions, (N,).
+    """
+    places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    images = np.bincount(places, minlength=BINS)
+    used = images > 0
+    confidence, accuracy = (
+        np.bincount(places, values, minlength=BINS)[used] / images[used]
+        for values in (probabilities, right)
+    )
+    error = float(np.abs(confidence - accuracy) @ images[used] / len(right))
+    return Calibration(confidence, accuracy, images[used], error)
 
 
 def confusion(

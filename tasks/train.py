@@ -166,7 +166,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 def _write(name: str, model: Model, training: Training) -> None:
     """Write the model last: where it stands, its history does."""
-    rows = (f"{number},{loss:.6f}\n" for number, loss in enumerate(training.loss))
+    rows = (f"{number},{loss:.9g}\n" for number, loss in enumerate(training.loss))
     files.write_text(MODELS / f"{name}.loss.csv", "batch,loss\n" + "".join(rows))
     rows = (
         f"{number},{train:.6f},{valid:.6f}\n"

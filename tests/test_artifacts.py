@@ -1,3 +1,7 @@
+import json
+
+from conftest import ROOT
+
 from flows import artifacts
 
 SCORES = {
@@ -43,12 +47,28 @@ def test_the_headline_is_the_result_in_one_sentence():
 
 
 def test_the_page_holds_the_table_and_the_figures_themselves(tmp_path):
-    figure = tmp_path / "loss.png"
-    figure.write_bytes(b"PNG")
+    figure = tmp_path / "loss.svg"
+    figure.write_bytes(b"SVG")
     text = artifacts.page(METRICS, [figure])
     assert "| two | 0.9234 | 0.9100 to 0.9300 | 0.2900 | 1.2000 | 0.3000 |" in text
-    assert "![loss](data:image/png;base64,UE5H)" in text
+    assert "![loss](data:image/svg+xml;base64,U1ZH)" in text
 
 
 def test_nothing_is_shown_before_there_are_metrics(tmp_path):
     artifacts.publish(tmp_path)  # it would fail here, with no Prefect server
+
+
+def test_the_change_since_the_last_table_is_told():
+    before = [
+        {"model": "one", "accuracy": "0.9210"},
+        {"model": "two", "accuracy": "0.9234"},
+    ]
+    rows = artifacts.changed(artifacts.table(METRICS), before)
+    assert [row["change"] for row in rows] == ["-0.0010", "none", "new"]
+
+
+def test_what_the_ui_is_given_is_below_a_megabyte():
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
+    figures = [ROOT / "reports" / "figures" / f"{n}.svg" for n in artifacts.FIGURES]
+    assert all(figure.exists() for figure in figures)
+    assert len(artifacts.page(metrics, figures)) < 1_000_000

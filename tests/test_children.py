@@ -29,10 +29,10 @@ def children():
         yield children
 
 
-def sh(children, script, **options):
+def sh(children, script, timeout=10):
     """Run a shell script; return the lines that it printed."""
     lines = []
-    children.run(["sh", "-c", script], {}, lines.append, **options)
+    children.run(["sh", "-c", script], {}, lines.append, timeout)
     return lines
 
 
@@ -81,7 +81,7 @@ def test_lines_come_while_the_command_runs(children, tmp_path):
         arrived.touch()
 
     script = f"echo line; while [ ! -e {arrived} ]; do sleep 0.01; done"
-    children.run(["sh", "-c", script], {}, on_line, timeout=20)
+    children.run(["sh", "-c", script], {}, on_line, timeout=10)
 
 
 def test_lines_end_with_newlines_and_carriage_returns_and_empty_ones_are_left_out(
@@ -123,7 +123,7 @@ def test_a_listener_that_fails_fails_the_command_and_does_not_block_it(children)
 
     more_than_a_pipe_holds = [sys.executable, "-c", "print('line\\n' * 100_000)"]
     with pytest.raises(ConnectionError, match="no server"):
-        children.run(more_than_a_pipe_holds, {}, on_line, timeout=20)
+        children.run(more_than_a_pipe_holds, {}, on_line, timeout=10)
 
 
 def test_a_command_that_takes_too_long_is_ended(children, tmp_path):
@@ -187,7 +187,7 @@ def test_nothing_starts_any_more_once_stopped(children, tmp_path):
     with pytest.raises(Stopped):
         sh(children, f"touch {tmp_path}/started")
     with pytest.raises(Stopped):
-        children.pause(60)
+        children.pause(5)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -214,7 +214,7 @@ def test_a_core_is_free_again_after_a_failure():
 
 
 def test_who_waits_for_a_core_can_be_stopped():
-    with Children(1) as children, children.core(), ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, Children(1) as children, children.core():
 
         def wait():
             with children.core():

@@ -26,6 +26,7 @@ def test_a_summary_of_four_images_by_hand():
             "rmse": math.sqrt((0 + 4 + 0 + 16) / 4),
             "mae": (0 + 2 + 0 + 4) / 4,
             "log_loss": math.log(2) / 2 + math.log(4) / 2,
+            "ece": 0,
         },
         abs=1e-6,
     )
@@ -43,3 +44,14 @@ def test_precision_is_of_a_column_and_recall_of_a_row():
     scores = metrics.per_class(counts)
     np.testing.assert_allclose(scores["precision"], [0.5, 0.5, 0])
     np.testing.assert_allclose(scores["recall"], [0.5, 1, 0])
+
+
+def test_calibration_by_hand():
+    right = np.array([True, False, True, True])
+    bins = metrics.calibration(right, np.array([0.95, 0.97, 0.5, 1.0]))
+    np.testing.assert_allclose(bins.confidence, [0.5, (0.95 + 0.97 + 1) / 3])
+    np.testing.assert_allclose(bins.accuracy, [1, 2 / 3])
+    assert bins.images.tolist() == [1, 3]
+    assert bins.error == pytest.approx(
+        (0.5 + 3 * abs((0.95 + 0.97 + 1) / 3 - 2 / 3)) / 4
+    )

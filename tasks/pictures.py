@@ -1,0 +1,191 @@
+"""Pictures of images: digits, parts of them, weights; many of them as one mosaic."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tasks import canvas
+from tasks.splits import Floats, Pixels
+
+GAP = 2  # pixels between two images of a mosaic
+WIDTH = 8  # inches of a figure
+LINE_INCHES = 0.2  # of text
+NAMES_INCHES = 1.3
+
+Labels = Sequence[object] | npt.NDArray[np.integer]
+
+
+def mosaic(
+    images: npt.NDArray[np.floating] | Pixels, columns: int
+) -> tuple[npt.NDArray[np.float64], list[tuple[float, float]]]:
+    """Return images, (N, rows, columns), side by side, and the top middle of each.
+
+    What is between them is NaN, which is not drawn.
+    """
+    count, height, width = images.shape
+    lines = -(-count // columns)
+    whole = np.full((lines * (height + GAP), columns * (width + GAP)), np.nan)
+    tops = []
+    for number, image in enumerate(images):
+        top = number // columns * (height + GAP)
+        left = number % columns * (width + GAP)
+        whole[top : top + height, left : left + width] = image
+        tops.append((left + width / 2 - 0.5, top - 0.5))
+    return whole[:-GAP, :-GAP], tops
+
+
+def digit(image: Pixels, label: int) -> Axes:
+    """Draw one image, (rows, columns), with its label."""
+    axes = canvas.axes(3.2, 3.4)
+    axes.imshow(image, cmap="gray_r")
+    canvas.bare(axes)
+    axes.set_title(f"The first training image: a {label}")
+    return axes
+
+
+def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
+    """Draw a part of `image`, (rows, columns), each pixel with its value."""
+    axes = canvas.axes(3.2, 3.4)
+    part = image[rows, columns]
+    axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
+    for (row, column), value in np.ndenumerate(part):
+        ink = "black" if value < image.max() / 2 else "white"
+        axes.text(column, row, str(value), ha="center", va="center", color=ink)
+    canvas.bare(axes)
+    axes.set_title(
+        f"Rows {rows.start} to {rows.stop - 1}, "
+        f"columns {columns.start} to {columns.stop - 1}"
+    )
+    return axes
+
+
+def means(by_class: Mapping[int, npt.NDArray[np.floating]]) -> Axes:
+    """Draw the mean image of each class, (rows, columns), by its label."""
+    images = np.stack(list(by_class.values()))
+    axes = _grid(images, columns=len(images), cmap="gray_r")
+    for (x, y), label in zip(mosaic(images, len(images))[1], by_class, strict=True):
+        axes.text(x, y - 1, str(label), ha="center", va="bottom")
+    return axes
+
+
+def predictions(
+    images: Pixels, labels: Labels, predicted: Mapping[str, Labels]
+) -> Axes:
+    """Draw images, (N, rows, columns), below what each model takes them for.
+
+    Args:
+        images: the images.
+        labels: their true labels, (N,).
+        predicted: of each model, by name, its predictions, (N,).
+    """
+    lines = {"label": labels, **predicted}
+    axes = _grid(images, len(images), "gray_r", names=NAMES_INCHES, lines=len(lines))
+    tops = mosaic(images, len(images))[1]
+    for number, (name, values) in enumerate(reversed(lines.items())):
+        above = _line(number)
+        axes.annotate(name, (-4, -1), **above, ha="right", fontsize=9)
+        for (x, _), value, label in zip(tops, values, labels, strict=True):
+            wrong = value != label
+            axes.annotate(
+                str(value),
+                (x, -1),
+                **above,
+                ha="center",
+                fontsize=9,
+                color=canvas.WRONG if wrong else canvas.INK,
+                fontweight="bold" if wrong else "normal",
+            )
+    return axes
+
+
+def mistakes(
+    images: Pixels, labels: Labels, predicted: Labels, probabilities: Sequence[float]
+) -> Axes:
+    """Draw images that were taken for others, each with label, prediction, certainty.
+
+    Args:
+        images: uint8 (N, rows, columns).
+        labels: what they are, (N,).
+        predicted: what they were taken for, (N,).
+        probabilities: of the predictions, (N,).
+    """
+    columns = 10
+    height = images.shape[1] // 3
+    spaced = np.pad(
+        images.astype(float), ((0, 0), (height, 0), (0, 0)), constant_values=np.nan
+    )
+    axes = _grid(spaced, columns, cmap="gray_r")
+    places = mosaic(spaced, columns)[1]
+    for (x, y), label, taken, sure in zip(
+        places, labels, predicted, probabilities, strict=True
+    ):
+        axes.text(
+            x,
+            y + height,
+            f"{label} as {taken}, {sure:.2f}",
+            ha="center",
+            va="bottom",
+            fontsize=7,
+        )
+    return axes
+
+
+def weights(by_model: Mapping[str, Floats], shape: tuple[int, int]) -> Axes:
+    """Draw the weights of every class as an image, a row a model, all on one scale.
+
+    Args:
+        by_model: of each model, by name, its weights, (inputs, classes).
+        shape: rows and columns of an image.
+    """
+    classes = next(iter(by_model.values())).shape[1]
+    images = np.concatenate([m.T.reshape(-1, *shape) for m in by_model.values()])
+    # Few weights are extreme; without them the rest can be seen.
+    limit = float(np.quantile(np.abs(images), 0.995))
+    axes = _grid(
+        images, classes, cmap="RdBu_r", limits=(-limit, limit), names=NAMES_INCHES
+    )
+    tops = mosaic(images, classes)[1]
+    for label in range(classes):
+        axes.text(tops[label][0], -2, str(label), ha="center", va="bottom")
+    for line, name in enumerate(by_model):
+        y = tops[line * classes][1] + shape[0] / 2
+        axes.text(-4, y, name, ha="right", va="center", fontsize=9)
+    return axes
+
+
+def _line(number: int) -> dict[str, Any]:
+    """Return how to annotate in line `number` above a place."""
+    points = 72 * LINE_INCHES * number + 1
+    return {
+        "xytext": (0, points),
+        "textcoords": "offset points",
+        "va": "bottom",
+        "annotation_clip": False,
+    }
+
+
+def _grid(
+    images: npt.NDArray[np.floating] | Pixels,
+    columns: int,
+    cmap: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    names: float = 0,
+    lines: int = 1,
+) -> Axes:
+    """Draw a mosaic, with room for `names` inches at its left and `lines` above it."""
+    picture, _ = mosaic(images, columns)
+    rows, width = picture.shape
+    above = LINE_INCHES * lines
+    height = (WIDTH - names) * rows / width
+    figure = Figure(figsize=(WIDTH, height + above))
+    whole = height / (height + above)
+    axes = figure.add_axes((names / WIDTH, 0, 1 - names / WIDTH, whole))
+    low, high = limits or (0, float(np.nanmax(picture)))
+    axes.imshow(picture, cmap=cmap, vmin=low, vmax=high)
+    canvas.bare(axes)
+    return axes

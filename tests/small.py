@@ -1,0 +1,34 @@
+"""The project's folders as the pipeline leaves them, on the small data set."""
+
+from pathlib import Path
+
+import yaml
+
+from tasks import models, splits
+from tasks.baseline import Baseline, baseline
+from tasks.splits import Scale
+
+VARIANTS = {
+    "autograd": {"layer": "scratch", "update": "sgd", "learning_rate": 0.003},
+    "analytic": {
+        "layer": "scratch",
+        "gradient": "analytic",
+        "update": "manual",
+        "learning_rate": 0.003,
+    },
+}
+
+
+def lay_out(root: Path, parts: tuple[dict, Scale], params: dict) -> Path:
+    """Write data, baseline and params.yaml under `root`, with two small variants."""
+    by_name, scale = parts
+    params["train"].update(variants=VARIANTS, device="cpu")
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    splits.save(root / "data" / "normalized", by_name, scale)
+    # Of a few images: with more, digits this small are no challenge.
+    few = splits.Split(*(values[:60] for values in by_name["train"]))
+    settings = Baseline.model_validate(params["baseline"])
+    models.save(
+        baseline(few, scale, settings), root / "models" / "baseline.safetensors"
+    )
+    return root
