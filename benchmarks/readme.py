@@ -29,6 +29,25 @@ def models() -> Table:
     return [list(rows[0]), *(list(row.values()) for row in rows)]
 
 
+def seeds() -> Table:
+    """Return how much the seed matters."""
+    spread = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))["models"]
+    most = max(model["n"] for model in spread.values())
+    return [
+        [f"{most} seeds", "validation", "test"],
+        *(
+            [f"`{name}`", *(_plus_minus(model[part]) for part in ("valid", "test"))]
+            for name, model in spread.items()
+        ),
+    ]
+
+
+def _plus_minus(spread: dict[str, float | None]) -> str:
+    if spread["sd"] is None:
+        return f"{spread['mean']:.4f}"
+    return f"{spread['mean']:.4f} ± {spread['sd']:.4f}"
+
+
 def epoch() -> Table:
     """Return what an epoch costs: ratios to the floor, and of a textbook's loop."""
     ratios = _result("epoch")["ratios"]
@@ -57,7 +76,7 @@ def markdown(table: Table) -> str:
 
 def renewed(text: str) -> str:
     """Return the README with its tables as they should be now."""
-    for table in (models(), epoch(), job()):
+    for table in (models(), seeds(), epoch(), job()):
         first = re.escape("| " + " | ".join(table[0]) + " |\n")
         new = markdown(table)
         text, found = re.subn(rf"{first}(\|.*\n)+", lambda _, new=new: new, text)

@@ -60,6 +60,8 @@ class Trainings:
         self._children = children
         self._marks = marks
         self._futures: list[PrefectFuture[Any]] = []
+        # Here, and not in a task: there may be only one to start the server of forks.
+        self._forks_are_ready = forks.warm_up()
 
     def submit(self, number: int) -> None:
         """Submit a task for each variant and seed, and one for the report."""
@@ -80,7 +82,9 @@ class Trainings:
             description="Write means, deviations and paired differences.",
             **DONE_IS_WHAT_IS_KEPT,
         )
-        self._futures.append(spread.submit(number, wait_for=list(self._futures)))
+        self._futures.append(
+            spread.submit(number, wait_for=list(self._futures), return_state=False)
+        )
 
     def finish(self) -> list[State[Any]]:
         """Wait for all tasks and return their states, which decide the flow's."""
@@ -89,14 +93,25 @@ class Trainings:
 
     def _retrain(self, variant: str, seed: int) -> State[Any]:
         """Be the body of a training's task."""
-        if repeats.load(variant, seed, self._marks[variant]):
-            return Completed(name="Cached", message="It is kept from an earlier run.")
-        forks.warm_up().wait(WARM_UP_SECONDS)
-        return self._run(f"python -m tasks.retrain {variant} {seed}")
+        if path := self._kept(variant, seed):
+            return Completed(name="Cached", message=f"{path} is from an earlier run.")
+        self._forks_are_ready.wait(WARM_UP_SECONDS)
+        state = self._run(f"python -m tasks.retrain {variant} {seed}")
+        # What it kept counts, not how it ended: multiprocessing may lose the status of
+        # a child that ends while another is started.
+        if path := self._kept(variant, seed):
+            return Completed(message=f"{path} is written.")
+        return state
 
     def _spread(self, number: int) -> State[Any]:
         """Be the body of the report's task."""
         return self._run(f"python -m tasks.spread {number}")
+
+    def _kept(self, variant: str, seed: int) -> Path | None:
+        """Return the file with the result of a training, if there is one."""
+        mark = self._marks[variant]
+        kept = repeats.load(variant, seed, mark)
+        return repeats.path(variant, seed, mark) if kept else None
 
     def _run(self, command: str) -> State[Any]:
         process = {"cwd": str(ROOT), "env": _environment()}
