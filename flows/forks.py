@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 
 # What the stages import, in their order. None of these touches CUDA when imported,
@@ -56,17 +56,27 @@ ONE_THREAD = {
 # A command of plain words, in which a shell would have nothing to interpret.
 PLAIN = re.compile(r"python -m [\w.]+( [\w.,:/=@+-]+)*")
 
+# How long to wait, at a time, for a command to end.
+WAIT_SECONDS = 0.02
+
 _context = multiprocessing.get_context("forkserver")
-_main_hidden = threading.Lock()
+# multiprocessing is not made for threads: a start polls every child there is, and of two
+# that poll one child at once, one reads its status and the other takes it for lost (255).
+_one_at_a_time = threading.RLock()
 
 
-@functools.cache
 def warm_up() -> threading.Event:
     """Start the server in the background; the event says when it can be used.
 
     Call it first thing in a program that will need it: it sets environment variables
     for a moment.
     """
+    with _one_at_a_time:
+        return _warm_up()
+
+
+@functools.cache
+def _warm_up() -> threading.Event:
     _context.set_forkserver_preload(PRELOAD)
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
@@ -117,11 +127,12 @@ class Forked:
     @property
     def returncode(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
-        return self._process.exitcode
+        return self.poll()
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
-        return self._process.exitcode
+        with _one_at_a_time:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit status.
@@ -129,11 +140,13 @@ class Forked:
         Raises:
             subprocess.TimeoutExpired: it did not come within `timeout` seconds.
         """
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            assert timeout is not None
-            raise subprocess.TimeoutExpired(self._process.name, timeout)
-        return self._process.exitcode
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        # Not join(): it polls too, and would keep others from it while it waits.
+        while (status := self.poll()) is None:
+            if timeout is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self._process.name, timeout)
+            connection.wait([self._process.sentinel], WAIT_SECONDS)
+        return status
 
 
 def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> None:
@@ -180,7 +193,7 @@ def _no_main() -> Iterator[None]:
     It would import our `__main__`, and with it all of Prefect, in every child.
     """
     main = sys.modules["__main__"]
-    with _main_hidden:
+    with _one_at_a_time:
         spec, file = main.__spec__, main.__dict__.pop("__file__", None)
         main.__spec__ = None
         try:

@@ -96,12 +96,7 @@ class Trainings:
         if path := self._kept(variant, seed):
             return Completed(name="Cached", message=f"{path} is from an earlier run.")
         self._forks_are_ready.wait(WARM_UP_SECONDS)
-        state = self._run(f"python -m tasks.retrain {variant} {seed}")
-        # What it kept counts, not how it ended: multiprocessing may lose the status of
-        # a child that ends while another is started.
-        if path := self._kept(variant, seed):
-            return Completed(message=f"{path} is written.")
-        return state
+        return self._run(f"python -m tasks.retrain {variant} {seed}")
 
     def _spread(self, number: int) -> State[Any]:
         """Be the body of the report's task."""

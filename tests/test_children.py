@@ -139,9 +139,9 @@ def test_the_whole_group_of_a_command_is_ended_even_if_it_does_not_want_to(
     leader, member = tmp_path / "leader", tmp_path / "member"
     script = f"""
         trap '' TERM
-        sh -c "trap '' TERM; echo \\$\\$ > {member}; while :; do sleep 0.05; done" &
+        sh -c 'echo $$ > {member}; sleep 10' &
         echo $$ > {leader}
-        while :; do sleep 0.05; done
+        sleep 10
     """
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(sh, children, script)

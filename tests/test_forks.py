@@ -122,6 +122,43 @@ def test_a_forked_step_computes_what_an_ordinary_one_does(server, module, tmp_pa
     assert run(command, tmp_path) == (0, ordinary)
 
 
+def test_no_status_is_lost_between_threads(server, module, tmp_path):
+    command = ["/bin/sh", "-c", module("")]
+    process = {"cwd": str(tmp_path), "env": dict(os.environ)}
+    failures = []
+
+    def run_many(children: Children) -> None:
+        for _ in range(60):
+            try:
+                children.run(command, process, print)
+            except CommandFailed as failure:
+                failures.append(failure.status)
+
+    with Children(2) as children:
+        threads = [threading.Thread(target=run_many, args=[children]) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_the_server_can_be_asked_for_by_several_threads_at_once():
+    program = f"""
+import sys, threading
+sys.path.insert(0, {str(ROOT)!r})
+from flows import forks
+forks.PRELOAD[:] = []
+threads = [threading.Thread(target=forks.warm_up) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
+
+
 SLEEPERS = """
     import subprocess, time
     from pathlib import Path

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 from conftest import ROOT, wait_until
-from prefect._result_records import ResultRecord
 from prefect.client.orchestration import get_client
 from small import lay_out
 
@@ -31,12 +30,6 @@ def kept(small):
     return sorted((small / repeats.FOLDER).glob("*.json"))
 
 
-def states(flow_state):
-    """The states of a flow run's tasks."""
-    data = flow_state.data
-    return data.result if isinstance(data, ResultRecord) else data
-
-
 def test_a_flow_that_was_killed_goes_on_where_it_was(small, prefect_server):
     command = [sys.executable, "-m", "flows.seeds", "--seeds", "8"]
     with subprocess.Popen(
@@ -54,7 +47,7 @@ def test_a_flow_that_was_killed_goes_on_where_it_was(small, prefect_server):
 
     state = seeds.seeds(8, return_state=True)
     assert state.is_completed(), state.message
-    names = [one.name for one in states(state)]
+    names = [one.name for one in state.result(raise_on_failure=False)]
     assert len(names) == 17
     # One may have been written between the kill and the end of its process.
     assert len(before) <= names.count("Cached") <= len(before) + 1
@@ -63,7 +56,9 @@ def test_a_flow_that_was_killed_goes_on_where_it_was(small, prefect_server):
 
     report = (small / "reports" / "seeds.json").read_bytes()
     again = seeds.seeds(8, return_state=True)
-    assert [one.name for one in states(again)] == ["Cached"] * 16 + ["Completed"]
+    assert [one.name for one in again.result(raise_on_failure=False)] == [
+        "Cached"
+    ] * 16 + ["Completed"]
     assert (small / "reports" / "seeds.json").read_bytes() == report
 
     with get_client(sync_client=True) as client:
@@ -88,7 +83,10 @@ def test_a_model_too_good_to_be_true_fails_the_flow(small, prefect_server, monke
             )
     state = seeds.seeds(1, return_state=True)
     assert state.is_failed()
-    assert "autograd with seed 0 has accuracy 0.9400" in states(state)[-1].message
+    assert (
+        "autograd with seed 0 has accuracy 0.9400"
+        in state.result(raise_on_failure=False)[-1].message
+    )
     assert not (small / "reports").exists()
 
 

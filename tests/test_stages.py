@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from anyflow import anyflow
+from conftest import alive
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -20,7 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.ledger import LedgerError, Plan
 from flows.progress import Listener
-from flows.stages import Options, _environment, _options
+from flows.stages import Options, _environment, _options, opened
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -137,6 +139,21 @@ def test_a_task_is_named_and_tagged_after_its_stage(project, prefect_server):
         ("first",),
         ("last",),
     ]
+
+
+def test_nothing_runs_on_when_the_flow_itself_fails(project, prefect_server):
+    @flow
+    def broken():
+        with opened(project.root, [], force=False, wait=True) as (run, _):
+            run.step("first")
+            running.append(project.wait_for("first"))
+            raise ZeroDivisionError
+
+    running = []
+    project.hold("first")
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert [alive(pid) for pid in running] == [False]
 
 
 def test_a_folder_that_is_no_checkout_is_refused_and_left_alone(
