@@ -60,8 +60,8 @@ PLAIN = re.compile(r"python -m [\w.]+( [\w.,:/=@+-]+)*")
 WAIT_SECONDS = 0.02
 
 _context = multiprocessing.get_context("forkserver")
-# multiprocessing is not made for threads: a start polls every child there is, and of two
-# that poll one child at once, one reads its status and the other takes it for lost (255).
+# multiprocessing is not made for threads: a start polls every child there is, and of
+# two that poll one at once, one reads its status, the other takes it for lost (255).
 _one_at_a_time = threading.RLock()
 
 
