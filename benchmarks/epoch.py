@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import command, networks, splits, updates
+from tasks import command, devices, networks, splits, updates
 from tasks.gradients import METHODS
 from tasks.settings import load
-from tasks.train import Train, Variant, choose_device
+from tasks.train import Train, Variant
 from tasks.training import Data, Training
 
 BATCH_SIZE = 64
@@ -112,7 +112,7 @@ def main() -> None:
     command.limit_threads()
     folder = measure.ROOT / "data" / "normalized"
     settings = load("train", Train, measure.ROOT / "params.yaml")
-    device = choose_device(settings.device)
+    device = devices.choose(settings.device, "train")
     split, scale = splits.load(folder, "train"), splits.load_scale(folder)
     labels = split.labels.astype(np.int64)
     data = Data(np.array(split.images), labels, scale, device)

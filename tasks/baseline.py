@@ -6,10 +6,13 @@ accuracy .90502 in training and .9137 in validation. `lbfgs` fits the multinomia
 which is the one that the networks are: .9205 in validation.
 """
 
+import os
+import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import sklearn
 from pydantic import PositiveFloat, PositiveInt
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -17,7 +20,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from tasks import command, models, splits
 from tasks.models import Description, Model
 from tasks.settings import Settings, load
-from tasks.splits import Scale, Split
+from tasks.splits import Floats, Pixels, Scale, Split
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/baseline.safetensors")
@@ -29,18 +32,25 @@ class Baseline(Settings):
     Attributes:
         solver: `lbfgs` (multinomial) or `liblinear` (one classifier per class).
         C_images: the inverse strength of the L2 penalty is C = C_images / len(train).
+        device: where to fit; anything but `cpu` is for `lbfgs`, by scikit-learn's array
+            API dispatch to torch.
         max_iter: the solver's iterations at most.
         tol: the solver's stopping tolerance.
     """
 
     solver: Literal["lbfgs", "liblinear"]
     C_images: PositiveFloat
+    device: Literal["auto", "cpu", "cuda"]
     max_iter: PositiveInt
     tol: PositiveFloat
 
 
 def baseline(train: Split, scale: Scale, settings: Baseline) -> Model:
-    """Return the fitted model, its coefficients in the form of a one-layer network."""
+    """Return the fitted model, its coefficients in the form of a one-layer network.
+
+    Raises:
+        BadInput: CUDA was asked for and is not there.
+    """
     X = scale.standardize(train.images)
     regression = LogisticRegression(
         solver=settings.solver,
@@ -54,9 +64,11 @@ def baseline(train: Split, scale: Scale, settings: Baseline) -> Model:
         intercepts = np.concatenate([one.intercept_ for one in ensemble.estimators_])
         classes = ensemble.classes_
     else:
-        regression.fit(X, train.labels)
-        coefficients, intercepts = regression.coef_, regression.intercept_
-        classes = regression.classes_
+        _fit(regression, X, train.labels, settings.device)
+        coefficients, intercepts, classes = (
+            np.from_dlpack(fitted.cpu()) if hasattr(fitted, "cpu") else fitted
+            for fitted in (regression.coef_, regression.intercept_, regression.classes_)
+        )
     return Model(
         weights=coefficients.T.astype(np.float32),
         bias=intercepts.astype(np.float32),
@@ -69,10 +81,44 @@ def baseline(train: Split, scale: Scale, settings: Baseline) -> Model:
     )
 
 
+def _fit(
+    regression: LogisticRegression,
+    X: Floats,
+    y: Pixels,
+    device: Literal["auto", "cpu", "cuda"],
+) -> None:
+    """Fit `regression`, on a GPU if one is wanted and there."""
+    if device == "cpu":
+        regression.fit(X, y)
+        return
+    # On the CPU this step does without torch, which takes longer to import than to use.
+    import torch  # noqa: PLC0415
+
+    from tasks import devices  # noqa: PLC0415
+
+    there = devices.choose(device, "baseline")
+    with sklearn.config_context(array_api_dispatch=True):
+        regression.fit(
+            torch.from_numpy(X).to(there),
+            torch.from_numpy(y.astype(np.int64)).to(there),
+        )
+
+
+def _start_anew() -> None:
+    """Start this program again, where SciPy may compute on other arrays than NumPy's.
+
+    It looks for that variable once, when it is imported.
+    """
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    os.execve(sys.executable, [sys.executable, "-m", "tasks.baseline"], environment)  # noqa: S606  # without a shell
+
+
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
     settings = load("baseline", Baseline)
+    if settings.device != "cpu" and os.environ.get("SCIPY_ARRAY_API") != "1":
+        _start_anew()
     scale = splits.load_scale(NORMALIZED)
     model = baseline(splits.load(NORMALIZED, "train"), scale, settings)
     models.save(model, MODEL)

@@ -42,8 +42,8 @@ def log_softmax(scores: Tensor) -> Tensor:
 
     `log(exp(s_i) / sum_j exp(s_j)) = s_i - log(sum_j exp(s_j))`; the row's maximum is
     taken off first, which changes nothing but that `exp` can't overflow. The lesson's
-    own summed over the whole batch and added 1, so that its first loss was about
-    ln(64 + 1) instead of ln(10).
+    own, before it was corrected, summed over the whole batch and added 1, so that its
+    first loss was about ln(64 + 1) instead of ln(10).
     """
     shifted = scores - scores.detach().amax(dim=1, keepdim=True)
     return shifted - shifted.exp().sum(dim=1, keepdim=True).log()

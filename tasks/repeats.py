@@ -25,6 +25,7 @@ NORMALIZED = Path("data/normalized")
 CODE = (
     "checkpoints",
     "command",
+    "devices",
     "files",
     "gradients",
     "models",

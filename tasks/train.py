@@ -10,7 +10,7 @@ one goes on from there and ends with the same weights.
 
 import time
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,7 +23,17 @@ from pydantic import (
 )
 from tqdm import tqdm
 
-from tasks import checkpoints, command, files, models, networks, splits, updates
+from tasks import (
+    checkpoints,
+    command,
+    devices,
+    files,
+    models,
+    networks,
+    splits,
+    updates,
+)
+from tasks.devices import Device
 from tasks.gradients import METHODS, Method
 from tasks.models import Description, Model
 from tasks.networks import Layer
@@ -73,7 +83,7 @@ class Train(Settings):
     seed: NonNegativeInt
     epochs: PositiveInt
     batch_size: PositiveInt
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     variants: dict[str, Variant] = Field(min_length=1)
 
 
@@ -95,7 +105,7 @@ def train(
         name: a key of `settings.variants`.
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
     """
-    device = choose_device(settings.device)
+    device = devices.choose(settings.device, "train")
     variant = settings.variants[name]
     classes = np.unique(train_split.labels)
     data, held_out = (
@@ -147,21 +157,6 @@ def _begin(
     network = networks.build(variant.layer, inputs, classes, initial).to(device)
     update = updates.build(variant.update, network.parameters(), variant.learning_rate)
     return Training(network, METHODS[variant.gradient], update, order)
-
-
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device to train on.
-
-    Raises:
-        BadInput: CUDA was asked for and is not there.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise BadInput(
-            "`train.device` is 'cuda', but torch finds no CUDA device; use 'auto' or "
-            "'cpu'."
-        )
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
 def _write(name: str, model: Model, training: Training) -> None:

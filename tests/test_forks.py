@@ -128,7 +128,7 @@ def test_no_status_is_lost_between_threads(server, module, tmp_path):
     failures = []
 
     def run_many(children: Children) -> None:
-        for _ in range(100):
+        for _ in range(150):
             try:
                 children.run(command, process, print)
             except CommandFailed as failure:
