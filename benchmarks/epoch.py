@@ -8,6 +8,7 @@ the textbook's, to 1e-5: all do the same work. `python benchmarks/epoch.py [ROUN
 import sys
 from collections.abc import Callable
 
+import frameworks
 import measure
 import numpy as np
 import torch
@@ -130,8 +131,15 @@ def main() -> None:
         one, other = contenders[name](), contenders[loop]()
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
-    seconds = measure.in_turn(contenders, rounds)
+    others = frameworks.installed(
+        x, y, lambda: networks_from("sequential", x.shape[1]), BATCH_SIZE
+    )
+    seconds = measure.in_turn({**contenders, **others}, rounds)
     ratios = {}
+    for name in others:
+        ratios[f"{name} / sequential_adam"] = measure.ratio(
+            seconds, name, "sequential_adam"
+        )
     for name, loop in loops.items():
         ratios[f"{name} / floor"] = measure.ratio(seconds, name, "floor")
         ratios[f"{loop} / {name}"] = measure.ratio(seconds, loop, name)

@@ -40,7 +40,7 @@ PRELOAD = [
     "sklearn.linear_model",
     "sklearn.multiclass",
     "torch",
-    "torch.optim.adam",
+    "torch.optim.sgd",
     "safetensors.torch",
     "sklearn.metrics",
     "scipy.stats",

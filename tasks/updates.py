@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 Rule = Literal["adam", "sgd", "manual"]
@@ -91,7 +90,8 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Move each parameter along its mean gradient over its root mean square."""
-        adam(
+        torch._foreach_add_(self._steps, 1)  # as torch.optim does
+        torch._fused_adam_(  # as above
             self._parameters,
             gradients(self._parameters),
             self._means,
@@ -101,11 +101,10 @@ class Adam:
             lr=self._learning_rate,
             beta1=0.9,
             beta2=0.999,
-            eps=1e-8,
             weight_decay=0,
+            eps=1e-8,
             amsgrad=False,
             maximize=False,
-            fused=True,
         )
 
 

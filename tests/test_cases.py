@@ -694,17 +694,3 @@ stages:
     assert told(state) == "TimedOut: slow took longer than 0.5 s."
     assert project.ran() == ["slow"]
     assert not alive(project.wait_for("slow"))
-
-
-def test_a_word_that_meta_does_not_know_stops_the_flow_before_it_starts(project):
-    project.edit(
-        "dvc.yaml",
-        "    cmd: sh last.sh\n",
-        "    cmd: sh last.sh\n    meta: {prefect: {retry: 2}}\n",
-    )
-    state = flow(project)
-    assert told(state) == (
-        "Failed: meta.prefect of stage 'last' in dvc.yaml can't be used: retry: Extra "
-        "inputs are not permitted."
-    )
-    assert project.ran() == []
