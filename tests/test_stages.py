@@ -154,10 +154,10 @@ def test_options_are_looked_at_before_anything_runs(project, prefect_server):
         "    cmd: sh last.sh\n    meta: {prefect: {retry: 2}}\n",
     )
     state, flow_run = run(project)
-    assert (state.name, state.message) == (
-        "Failed",
-        "meta.prefect of stage 'last' in dvc.yaml can't be used: retry: Extra inputs are"
-        " not permitted.",
+    assert state.name == "Failed"
+    assert state.message == (
+        "meta.prefect of stage 'last' in dvc.yaml can't be used: retry: Extra inputs "
+        "are not permitted."
     )
     assert task_runs(flow_run) == []
 
@@ -165,11 +165,11 @@ def test_options_are_looked_at_before_anything_runs(project, prefect_server):
 def test_nothing_runs_on_when_the_flow_itself_fails(project, prefect_server):
     @flow
     def broken():
-        with suppress(ZeroDivisionError):
-            with opened(project.root, [], force=False, wait=True) as (run, _):
-                run.step("first")
-                child = project.wait_for("first")
-                raise ZeroDivisionError
+        work = opened(project.root, [], force=False, wait=True)
+        with suppress(ZeroDivisionError), work as (run, _):
+            run.step("first")
+            child = project.wait_for("first")
+            raise ZeroDivisionError
         return alive(child)
 
     project.hold("first")
