@@ -52,7 +52,11 @@ def epoch() -> Table:
     """Return what an epoch costs: ratios to the floor, and of a textbook's loop."""
     ratios = _result("epoch")["ratios"]
     names = [key.split(" / ")[0] for key in ratios if key.endswith(" / floor")]
-    loops = {key.split(" / ")[1]: value for key, value in ratios.items()}
+    loops = {
+        key.split(" / ")[1]: value
+        for key, value in ratios.items()
+        if key.startswith("textbook")
+    }
     return [
         ["one epoch", "time / floor", "textbook's time / ours"],
         *(
@@ -64,8 +68,13 @@ def epoch() -> Table:
 
 def job() -> Table:
     """Return what the whole job costs, as ratios."""
-    ratios = {**_result("job")["ratios"], **_result("growth")["ratios"]}
-    return [["whole job", "ratio"], *([k, f"{v:.2f}"] for k, v in ratios.items())]
+    libraries = {
+        f"one epoch, {key}": value
+        for key, value in _result("epoch")["ratios"].items()
+        if key.startswith(("skorch", "lightning"))
+    }
+    ratios = {**_result("job")["ratios"], **_result("growth")["ratios"], **libraries}
+    return [["whole job, growth, libraries", "ratio"], *([k, f"{v:.2f}"] for k, v in ratios.items())]
 
 
 def markdown(table: Table) -> str:
