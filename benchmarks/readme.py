@@ -74,7 +74,8 @@ def job() -> Table:
         if key.startswith(("skorch", "lightning"))
     }
     ratios = {**_result("job")["ratios"], **_result("growth")["ratios"], **libraries}
-    return [["whole job, growth, libraries", "ratio"], *([k, f"{v:.2f}"] for k, v in ratios.items())]
+    rows = [[what, f"{value:.2f}"] for what, value in ratios.items()]
+    return [["whole job, growth, libraries", "ratio"], *rows]
 
 
 def markdown(table: Table) -> str:

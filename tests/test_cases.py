@@ -159,6 +159,10 @@ def test_a_parameter_put_back_is_restored_and_nothing_runs(engine, built):
     assert engine(built)
     assert built.ran() == []
     assert built.git("status", "--porcelain") == ""
+    built.edit("params.yaml", "a: plus", "a: times")
+    assert engine(built)
+    assert built.ran() == []
+    assert built.read("metrics.json") == '{"bytes": 48}\n'
     settled(built, engine)
 
 

@@ -19,7 +19,7 @@ from dvc.stage.cache import StageCache
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from packaging.requirements import Requirement
 
-from flows.ledger import Busy, Changed, Ledger, LedgerError, Plan
+from flows.ledger import Busy, Changed, Ledger, LedgerError, Plan, complete
 
 ROOT = Path(__file__).parent.parent
 
@@ -305,3 +305,16 @@ def test_a_stage_has_what_the_ledger_reads(project):
         assert (out.use_cache, out.is_metric, out.is_plot) == (True, False, False)
         assert out.fs_path == str(project.root / "data" / "first.txt")
         assert list(repo.index.graph.successors(stage)) == []
+
+
+def test_a_glance_tells_whether_every_output_is_there(built):
+    assert complete(built.root)
+    (built.root / "parts" / "a.txt").unlink()
+    assert not complete(built.root)
+
+
+@pytest.mark.parametrize("text", [None, "", "stages:", "stages: {a: 1}", "[", "- a"])
+def test_a_glance_at_no_lock_file_tells_that_nothing_is_there(tmp_path, text):
+    if text is not None:
+        (tmp_path / "dvc.lock").write_text(text)
+    assert not complete(tmp_path)
