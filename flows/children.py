@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import IO, Any, Self
 
@@ -39,6 +39,10 @@ for group in groups:
     except ProcessLookupError:
         pass
 """
+
+
+# Becomes the command once told to; without a word, its teller is dead and so is it.
+GATE = ["/bin/sh", "-c", 'read -r word && exec "$0" "$@" </dev/null']
 
 
 class Stopped(Exception):
@@ -161,15 +165,19 @@ class Children:
             child = forks.Forked(command[-1], process["cwd"], process["env"])
         else:
             child = subprocess.Popen(  # noqa: S603  # the stage's own command
-                command,
+                [*GATE, *command],
                 **process,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._tell_watchdog(f"+{child.pid}")
         try:
+            if isinstance(child, subprocess.Popen):
+                assert child.stdin
+                with suppress(BrokenPipeError), child.stdin as gate:
+                    gate.write(b"go\n")
             yield child
         finally:
             _end(child)

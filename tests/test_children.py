@@ -69,8 +69,10 @@ def test_a_command_that_a_signal_ends_tells_which(children):
 
 
 def test_a_command_that_cannot_be_found_says_so(children):
-    with pytest.raises(FileNotFoundError, match="no-such-command"):
+    with pytest.raises(CommandFailed) as failure:
         children.run(["no-such-command"], {}, print)
+    assert failure.value.status == 127
+    assert "no-such-command" in failure.value.last_line
 
 
 def test_lines_come_while_the_command_runs(children, tmp_path):
@@ -230,7 +232,7 @@ PARENT = """
 import sys, threading
 from flows.children import Children
 with Children(2) as children:
-    script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done"
+    script = "trap '' TERM; echo $$ > pid; sleep 10"
     children.run(["sh", "-c", script], {}, print)
 """
 
@@ -252,6 +254,25 @@ def test_children_die_with_their_parent_by_kill_9(tmp_path):
     parent.wait()
     wait_until(lambda: gone(pid), seconds=2)
     watchdog.wait(2)
+
+
+KILLED_EARLY = """
+import os, signal
+from flows.children import Children
+with Children(2) as children:
+    children._tell_watchdog = lambda line: os.kill(os.getpid(), signal.SIGKILL)
+    children.run(["touch", "started"], {}, print)
+"""
+
+
+def test_no_command_starts_before_the_watchdog_knows_of_it(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.run(
+        [sys.executable, "-c", KILLED_EARLY], cwd=tmp_path, env=environment, check=False
+    )
+    assert parent.returncode == -signal.SIGKILL
+    time.sleep(0.2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_watchdog_is_left_and_it_kills_nobody_whose_command_ended():

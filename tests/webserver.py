@@ -77,6 +77,8 @@ def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         handler.send_header("Content-Length", "0")
+        # Said, or else the client may ask again on a connection that is closed then.
+        handler.send_header("Connection", "close")
         handler.end_headers()
 
     return send
