@@ -276,7 +276,6 @@ def test_a_redirect_leads_to_the_file_but_not_to_other_protocols(web, mirror):
         handler.send_response(302)
         handler.send_header("Location", target)
         handler.send_header("Content-Length", "0")
-        handler.send_header("Connection", "close")
         handler.end_headers()
 
     web.pages["/moved"] = moved

@@ -29,11 +29,18 @@ def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterat
         def do_GET(self) -> None:
             web.asked.append((self.path, self.headers["Range"]))
             page = web.pages.get(self.path, missing)
+            self.last = callable(page)
             if callable(page):
                 page(self)
                 self.close_connection = True
             else:
                 answer(self, page, self.headers["Range"])
+
+        def end_headers(self) -> None:
+            if self.last:
+                # Or else the client may ask again on a connection that is closed then.
+                self.send_header("Connection", "close")
+            super().end_headers()
 
         def log_message(self, *_) -> None:
             pass
@@ -77,8 +84,6 @@ def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         handler.send_header("Content-Length", "0")
-        # Said, or else the client may ask again on a connection that is closed then.
-        handler.send_header("Connection", "close")
         handler.end_headers()
 
     return send
