@@ -12,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows import artifacts
+from flows import seeds as flows_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 Table = list[list[str]]
@@ -36,16 +37,13 @@ def seeds() -> Table:
     return [
         [f"{most} seeds", "validation", "test"],
         *(
-            [f"`{name}`", *(_plus_minus(model[part]) for part in ("valid", "test"))]
+            [
+                f"`{name}`",
+                *(flows_seeds.accuracy(**model[part]) for part in ("valid", "test")),
+            ]
             for name, model in spread.items()
         ),
     ]
-
-
-def _plus_minus(spread: dict[str, float | None]) -> str:
-    if spread["sd"] is None:
-        return f"{spread['mean']:.4f}"
-    return f"{spread['mean']:.4f} ± {spread['sd']:.4f}"
 
 
 def epoch() -> Table:
@@ -78,17 +76,11 @@ def job() -> Table:
     return [["whole job, growth, libraries", "ratio"], *rows]
 
 
-def markdown(table: Table) -> str:
-    """Return a table as markdown."""
-    header, *rows = ("| " + " | ".join(row) + " |" for row in table)
-    return "\n".join([header, "|" + "---|" * len(table[0]), *rows]) + "\n"
-
-
 def renewed(text: str) -> str:
     """Return the README with its tables as they should be now."""
     for table in (models(), seeds(), epoch(), job()):
         first = re.escape("| " + " | ".join(table[0]) + " |\n")
-        new = markdown(table)
+        new = artifacts.markdown(table) + "\n"
         text, found = re.subn(rf"{first}(\|.*\n)+", lambda _, new=new: new, text)
         if found != 1:
             sys.exit(f"README.md has {found} tables with the header {table[0]}, not 1.")

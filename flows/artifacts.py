@@ -94,14 +94,16 @@ def table(metrics: dict[str, Any]) -> list[Row]:
     ]
 
 
+def markdown(rows: list[list[str]]) -> str:
+    """Return rows, the header first, as a markdown table."""
+    header, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([header, "|" + "---|" * len(rows[0]), *body])
+
+
 def page(metrics: dict[str, Any], figures: list[Path]) -> str:
     """Return the metrics and the figures as one markdown text, images inside."""
     rows = table(metrics)
-    lines = [
-        "| " + " | ".join(rows[0]) + " |",
-        "|" + "---|" * len(rows[0]),
-        *("| " + " | ".join(row.values()) + " |" for row in rows),
-    ]
+    lines = [markdown([list(rows[0]), *(list(row.values()) for row in rows)])]
     for figure in figures:
         content = base64.b64encode(figure.read_bytes()).decode()
         lines += ["", f"![{figure.stem}](data:image/svg+xml;base64,{content})"]

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import IO, Any, Self
 
 from flows import forks
@@ -72,6 +73,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Let `python` in a command mean the interpreter that runs the flow."""
+    here = str(Path(sys.executable).parent)
+    return {
+        **inherited,
+        "PATH": os.pathsep.join([here, inherited.get("PATH", os.defpath)]),
+        # Lines reach the log when they are printed, not when a buffer is full.
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 class Children:

@@ -40,7 +40,13 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import forks, server
-from flows.children import Children, CommandFailed, Stopped, available_cores
+from flows.children import (
+    Children,
+    CommandFailed,
+    Stopped,
+    available_cores,
+    environment,
+)
 from tasks import repeats
 from tasks.settings import BadInput
 
@@ -109,7 +115,9 @@ class Trainings:
         return repeats.path(variant, seed, mark) if kept else None
 
     def _run(self, command: str) -> State[Any]:
-        process = {"cwd": str(ROOT), "env": _environment()}
+        # Fifty progress bars would tell nothing.
+        env = environment(os.environ) | {"TQDM_DISABLE": "1"}
+        process = {"cwd": str(ROOT), "env": env}
         say = functools.partial(get_run_logger().info, "%s")
         try:
             with self._children.core():
@@ -154,22 +162,16 @@ def table(report: dict[str, Any]) -> list[dict[str, str]]:
         {
             "model": name,
             "trainings": str(figures["n"]),
-            "validation": _accuracy(**figures["valid"]),
-            "test": _accuracy(**figures["test"]),
+            "validation": accuracy(**figures["valid"]),
+            "test": accuracy(**figures["test"]),
         }
         for name, figures in report["models"].items()
     ]
 
 
-def _accuracy(mean: float, sd: float | None) -> str:
+def accuracy(mean: float, sd: float | None) -> str:
+    """Return mean and deviation; the mean alone where one training has none."""
     return f"{mean:.4f}" if sd is None else f"{mean:.4f} ± {sd:.4f}"
-
-
-def _environment() -> dict[str, str]:
-    """Let `python` mean this interpreter, and leave out fifty progress bars."""
-    here = str(Path(sys.executable).parent)
-    path = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "TQDM_DISABLE": "1"}
 
 
 def main() -> None:

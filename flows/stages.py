@@ -7,7 +7,6 @@ An unchanged stage ends in the state Cached; a failed one leaves its siblings al
 
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -28,6 +27,7 @@ from flows.children import (
     Stopped,
     TimedOut,
     available_cores,
+    environment,
 )
 from flows.ledger import Entry, Ledger, LedgerError, Plan
 from flows.plans import of_template
@@ -137,7 +137,7 @@ class Stages:
     def _execute(self, name: str, entry: Entry, timeout: float | None) -> State[Any]:
         logger = get_run_logger()
         listener = Listener(name, logger.info)
-        process = entry.process | {"env": _environment(entry.process["env"])}
+        process = entry.process | {"env": environment(entry.process["env"])}
         with self._children.core():
             started = time.monotonic()
             for command in entry.commands:
@@ -219,17 +219,6 @@ def _options(name: str, plan: Plan) -> Options:
         raise LedgerError(
             f"meta.prefect of stage {name!r} in dvc.yaml can't be used: {faults}."
         ) from None
-
-
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Let `python` in a command mean the interpreter that runs the flow."""
-    here = str(Path(sys.executable).parent)
-    return {
-        **inherited,
-        "PATH": os.pathsep.join([here, inherited.get("PATH", os.defpath)]),
-        # Lines reach the log when they are printed, not when a buffer is full.
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def _failed(failure: CommandFailed) -> State[Any]:

@@ -73,9 +73,11 @@ def clone(project: Path, name: str) -> Path:
     return target
 
 
-def run(project: Path, env: dict[str, str], *command: str) -> str:
-    """Run a command of the environment's in `project`; return all it says."""
-    ended = subprocess.run(
+def end(
+    project: Path, env: dict[str, str], *command: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment's in `project` to its end, good or bad."""
+    return subprocess.run(
         [str(Path(sys.executable).parent / command[0]), *command[1:]],
         cwd=project,
         env=env,
@@ -84,6 +86,11 @@ def run(project: Path, env: dict[str, str], *command: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def run(project: Path, env: dict[str, str], *command: str) -> str:
+    """Run a command of the environment's in `project`; return all it says."""
+    ended = end(project, env, *command)
     assert ended.returncode == 0, ended.stdout
     return ended.stdout
 
@@ -145,15 +152,8 @@ def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
     params = yaml.safe_load((broken / "params.yaml").read_text())
     params["validate"]["counts"]["train"] += 1
     (broken / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline"],
-        cwd=broken,
-        env=prefect_server,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = ["python", "-m", "flows.pipeline"]
+    ended = end(broken, prefect_server, *command)
     assert ended.returncode == 1
     assert "tasks.validate: data/raw breaks its data sheet" in ended.stdout
     assert "Traceback" not in ended.stdout
@@ -163,15 +163,8 @@ def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
 
 
 def test_an_unknown_target_is_one_sentence(small, prefect_server):
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline", "trian"],
-        cwd=small,
-        env=prefect_server,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = ["python", "-m", "flows.pipeline", "trian"]
+    ended = end(small, prefect_server, *command)
     assert ended.returncode == 1
     assert "trian" in ended.stdout
     assert "Traceback" not in ended.stdout

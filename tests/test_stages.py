@@ -21,9 +21,10 @@ from prefect.client.schemas.filters import (
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.children import environment
 from flows.ledger import LedgerError, Plan
 from flows.progress import Listener
-from flows.stages import Options, _environment, _options, opened
+from flows.stages import Options, _options, opened
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -86,8 +87,8 @@ def test_options_that_cannot_be_used_are_one_sentence(given, fault):
 
 def test_programs_are_found_beside_the_running_interpreter_first():
     here = str(Path(sys.executable).parent)
-    environment = _environment({"PATH": "/usr/bin", "WORD": "kept"})
-    assert environment == {
+    found = environment({"PATH": "/usr/bin", "WORD": "kept"})
+    assert found == {
         "PATH": f"{here}{os.pathsep}/usr/bin",
         "WORD": "kept",
         "PYTHONUNBUFFERED": "1",
