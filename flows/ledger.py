@@ -266,12 +266,12 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except LockError as error:
-        raise Busy(_sentence(error)) from error
+        raise Busy(sentence(error)) from error
     except (DvcException, OSError) as error:
-        raise LedgerError(_sentence(error)) from error
+        raise LedgerError(sentence(error)) from error
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """Join the messages of an error and its causes: DVC's cause often says why."""
     messages = []
     link: BaseException | None = error
