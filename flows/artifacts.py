@@ -14,6 +14,7 @@ from prefect.artifacts import (
 # The UI shows an artifact's history by its key, so keys don't change.
 TABLE_KEY = "metrics"
 PAGE_KEY = "report"
+CARD_KEY = "model-card"
 Row = dict[str, str]
 FIGURES = ("predictions", "loss", "weights", "confusion")
 
@@ -35,6 +36,17 @@ def publish(root: Path) -> None:
     create_markdown_artifact(
         page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
     )
+
+
+def show_card(root: Path) -> None:
+    """Show the champion's model card in the checkout at `root`, if there is one."""
+    path = root / "reports" / "model_card.md"
+    if path.exists():
+        create_markdown_artifact(
+            path.read_text(encoding="utf-8"),
+            key=CARD_KEY,
+            description="The champion: the model that passed the gate last.",
+        )
 
 
 def changed(rows: list[Row], before: list[Row]) -> list[Row]:

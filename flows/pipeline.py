@@ -29,7 +29,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import artifacts, server
+from flows import artifacts, endings, labels, promotion, server
 from flows.ledger import LedgerError
 from flows.plans import Planner, Step, check
 from flows.stages import opened
@@ -51,11 +51,12 @@ def plan(run: Planner[Step]) -> None:
 
 @flow(
     name="mnist-sgd",
+    flow_run_name=labels.begin,
     task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
 )
 def pipeline(
     targets: list[str] | None = None, *, force: bool = False, wait: bool = True
-) -> list[State[Any]] | State[Any]:
+) -> State[Any]:
     """Bring the whole pipeline, or `targets` and what they need, up to date.
 
     Args:
@@ -68,9 +69,16 @@ def pipeline(
         with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
             check(plan, stages)
             plan(run)
-            states = run.finish()
+            state = endings.of_stages(run.finish())
+            if state.is_completed() and run.chose("evaluate"):
+                gate = run.beside(
+                    promotion.NAME, promotion.DESCRIPTION, promotion.promote
+                )
+                state = endings.with_gate(state, gate)
+                labels.finish(ROOT)
+                artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
-            return states
+            return state
     except LedgerError as error:
         return Failed(message=str(error))
 

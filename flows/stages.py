@@ -109,8 +109,30 @@ class Stages:
         """Submit every stage that dvc.yaml makes of the template `name`."""
         return [self.step(stage, *after) for stage in of_template(name, self._chosen)]
 
+    def beside(
+        self, name: str, description: str, body: Callable[[Children], State[Any]]
+    ) -> State[Any]:
+        """Run a task that is no stage, after all that were submitted; wait for it."""
+        task: Task[[], State[Any]] = Task(
+            lambda: body(self._children),
+            name=name,
+            task_run_name=name,
+            description=description,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+        future: PrefectFuture[Any] = task.submit(
+            wait_for=self._futures, return_state=False
+        )
+        future.wait()
+        return future.state
+
+    def chose(self, name: str) -> bool:
+        """Return whether the flow was asked for stage `name`."""
+        return name in self._chosen
+
     def finish(self) -> list[State[Any]]:
-        """Wait for all tasks and return their states, which decide the flow's."""
+        """Wait for all stages and return their states, which decide the flow's."""
         for future in self._futures:
             future.wait()
         return [future.state for future in self._futures]
@@ -166,7 +188,7 @@ def opened(
     with chdir(root), Children(available_cores()) as children:
         say = get_run_logger().info
         ledger = Ledger(root, wait=wait, say=say, pause=children.pause)
-        with _one_flow(root, wait=wait, pause=children.pause):
+        with one_flow(root, wait=wait, pause=children.pause):
             everything = ledger.plan()
             chosen = ledger.plan(targets) if targets else everything
             stages = Stages(ledger, children, chosen, force=force)
@@ -179,7 +201,7 @@ def opened(
 
 
 @contextmanager
-def _one_flow(
+def one_flow(
     root: Path, *, wait: bool, pause: Callable[[float], object]
 ) -> Iterator[None]:
     """Hold the kernel's lock on the checkout: it can't outlive its holder."""

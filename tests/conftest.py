@@ -31,6 +31,7 @@ from prefect.settings import (
 )
 from sklearn.datasets import load_digits
 
+from tasks.champions import Comparison, Record
 from tasks.normalize import Normalize, normalize
 from tasks.splits import Scale, Split
 
@@ -85,6 +86,44 @@ def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Scale]:
         for part in ("train", "t10k")
     )
     return normalize(training, test, Normalize(validation=VALID))
+
+
+@pytest.fixture
+def record() -> Record:
+    """What is known of a champion."""
+    return Record(
+        model="scratch_adam",
+        md5="9" * 32,
+        promoted="2026-11-23T02:00:00+00:00",
+        replaces="8" * 32,
+        compared=Comparison(
+            accuracy=0.917,
+            gained=40,
+            lost=20,
+            p_value=0.0067,
+            class_drop=0.01,
+            dropped=5,
+        ),
+        revision="0123456789ab",
+        data={"data/raw": "d0193be1.dir"},
+        parameters={"update": "adam", "learning_rate": 0.001},
+        images={"train": 50_000, "valid": 10_000, "test": 10_000},
+        valid={
+            "accuracy": 0.919,
+            "accuracy_low": 0.91349,
+            "accuracy_high": 0.924188,
+            "log_loss": 0.28534,
+            "ece": 0.031,
+        },
+        test={
+            "accuracy": 0.916,
+            "accuracy_low": 0.91039,
+            "accuracy_high": 0.92129,
+            "log_loss": 0.29,
+            "ece": 0.03,
+        },
+        recall={0: 0.97, 5: 0.85, 9: 0.9},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The whole pipeline on the small data set, by both engines."""
 
+import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, TEST, TRAIN, VALID, idx_bytes
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-SOURCES = ["flows", "tasks", "dvc.yaml", "pyproject.toml", ".dvc/config", ".dvcignore"]
+SOURCES = [
+    *("flows", "tasks", "dvc.yaml", "pyproject.toml"),
+    *(".dvc/config", ".dvcignore", ".gitignore"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,7 @@ def small(tmp_path_factory, digits) -> Path:
         brightest=220,
     )
     params["normalize"]["validation"] = VALID
+    params["promote"].update(min_accuracy=0.5, max_log_loss=2, max_class_drop=0.2)
     project = root / "project"
     for name in SOURCES:
         source, target = ROOT / name, project / name
@@ -108,6 +118,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
 
     said = flow(by_flow, prefect_server)
     assert said.count("Finished in state Completed") == 12, "eleven stages and the flow"
+    assert said.count("Finished in state Promoted") == 1
     run(by_dvc, prefect_server, "dvc", "repro")
     assert locked(by_flow) == locked(by_dvc)
 
@@ -117,7 +128,11 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     said = run(by_flow, prefect_server, "dvc", "repro")
     assert "Running stage" not in said
     said = flow(by_dvc, prefect_server)
+    # The champion is state, which the other engine does not make.
     assert said.count("Finished in state Cached") == 11
+    assert said.count("Finished in state Promoted") == 1
+    said = flow(by_dvc, prefect_server)
+    assert said.count("Finished in state Cached") == 12
 
     metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
     assert list(metrics["models"]) == [
@@ -138,7 +153,7 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     params["train"]["variants"]["scratch_sgd"]["learning_rate"] = 0.02
     (by_flow / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     said = flow(by_flow, prefect_server)
-    assert said.count("Finished in state Cached") == 8
+    assert said.count("Finished in state Cached") == 9, "the champion stayed the best"
     assert "train@scratch_sgd ran in" in said
 
     # A subset is what it says, with what it needs.
@@ -167,4 +182,121 @@ def test_an_unknown_target_is_one_sentence(small, prefect_server):
     ended = end(small, prefect_server, *command)
     assert ended.returncode == 1
     assert "trian" in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
+def set_baseline(project: Path, c_images: float) -> None:
+    """Leave one network beside the baseline, and let that be good or bad."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["baseline"]["C_images"] = c_images
+    sgd = params["train"]["variants"]["scratch_sgd"]
+    params["train"]["variants"] = {"scratch_sgd": sgd}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def champion(project: Path) -> dict:
+    return json.loads((project / "models" / "champion.json").read_text())
+
+
+def card(project: Path) -> str:
+    return (project / "reports" / "model_card.md").read_text()
+
+
+def runs(env: dict[str, str], name: str) -> list[tuple[str, str, list[str]]]:
+    """The name, final state and kinds of tags of the runs of a flow, newest first."""
+    chosen = FlowFilter(name=FlowFilterName(any_=[name]))
+    with (
+        temporary_settings({PREFECT_API_URL: env["PREFECT_API_URL"]}),
+        get_client(sync_client=True) as client,
+    ):
+        found = client.read_flow_runs(
+            flow_filter=chosen, sort=FlowRunSort.EXPECTED_START_TIME_DESC
+        )
+    return [
+        (run.name, run.state_name, sorted(tag.partition(":")[0] for tag in run.tags))
+        for run in found
+    ]
+
+
+def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
+    small, prefect_server
+):
+    project = clone(small, "nights")
+    rollback = ["python", "-m", "flows.rollback"]
+
+    # The first that reaches the thresholds is champion.
+    set_baseline(project, 0.05)
+    flow(project, prefect_server)
+    first = champion(project)
+    assert (first["replaces"], first["compared"]) == (None, None)
+
+    # A better one takes its place.
+    set_baseline(project, 50)
+    said = flow(project, prefect_server)
+    assert "baseline is champion now" in said
+    second = champion(project)
+    assert second["replaces"] == first["md5"]
+    assert second["compared"]["p_value"] < 0.05
+    assert second["parameters"]["C_images"] == 50
+    assert card(project).startswith("# Model card: baseline\n")
+    name, state, tags = runs(prefect_server, "mnist-sgd")[0]
+    assert re.fullmatch(r"by hand \d{4}-\d\d-\d\d \.\d{4}", name)
+    assert (state, tags) == ("Completed", ["best", "data", "git"])
+
+    # A worse one is refused: the run is over, its stages are done, the champion stays.
+    set_baseline(project, 0.05)
+    said = flow(project, prefect_server)
+    assert "it is no better than the champion's" in said
+    assert runs(prefect_server, "mnist-sgd")[0][1] == "Refused"
+    assert champion(project) == second
+
+    # The first one back, by hand; then the gate keeps the second out.
+    run(project, prefect_server, *rollback)
+    assert champion(project) == first
+    assert second["md5"] not in card(project)
+    set_baseline(project, 50)
+    said = flow(project, prefect_server)
+    assert "baseline was not promoted: it was rolled back" in said
+    assert champion(project) == first
+
+    # And the second again. Its file comes from the cache.
+    (project / "models" / "champion.safetensors").unlink()
+    said = run(project, prefect_server, *rollback, "--to", second["md5"][:8])
+    assert "is champion again" in said
+    said = flow(project, prefect_server)
+    assert said.count("Finished in state Cached") == 8
+    assert champion(project) == second
+    held = (project / "models" / "champion.safetensors").read_bytes()
+    assert hashlib.md5(held).hexdigest() == second["md5"]
+    events = (project / "models" / "champions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in events] == [
+        "promoted",
+        "promoted",
+        "put back",
+        "put back",
+    ]
+    assert "Data and pipelines are up to date." in run(
+        project, prefect_server, "dvc", "status"
+    )
+
+
+def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
+    small, prefect_server
+):
+    project = clone(small, "lost")
+    set_baseline(project, 50)
+    flow(project, prefect_server)
+    first = champion(project)
+    (project / "models" / "champion.safetensors").unlink()
+    shutil.rmtree(project / ".dvc" / "cache" / "files" / "md5" / first["md5"][:2])
+    (project / "models" / "baseline.safetensors").unlink()
+    set_baseline(project, 40)
+    said = flow(project, prefect_server)
+    assert f"The file {first['md5']} is not in DVC's cache" in said
+    assert "It is held to its record." in said
+    assert "of which the file is lost, was." in said
+    assert champion(project)["replaces"] == first["md5"]
+    ended = end(project, prefect_server, "python", "-m", "flows.rollback")
+    assert ended.returncode == 1
+    assert f"The file {first['md5']} is not in DVC's cache" in ended.stdout
     assert "Traceback" not in ended.stdout

@@ -22,6 +22,8 @@ from flows.ledger import Ledger, LedgerError
 from flows.pipeline import plan
 
 STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
+# State, which is no stage of DVC's: a step all the same.
+BESIDE = ["promote"]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -37,11 +39,11 @@ def test_a_step_has_one_name_everywhere(graph):
     trace = plans.Trace(graph)
     plan(trace)
     assert list(dict.fromkeys(name.partition("@")[0] for name in trace.edges)) == STEPS
-    for step in STEPS:
+    for step in [*STEPS, *BESIDE]:
         module = importlib.import_module(f"tasks.{step}")
         assert inspect.isfunction(getattr(module, step)), step
         assert (ROOT / "tests" / f"test_{step}.py").exists(), step
-    assert set(PARAMS) <= set(STEPS)
+    assert set(PARAMS) <= {*STEPS, *BESIDE}
 
 
 def test_the_flow_has_the_edges_of_dvc_yaml(graph):
@@ -55,6 +57,14 @@ def test_a_missing_edge_is_refused(graph):
 
     with pytest.raises(LedgerError, match="differ in stage 'evaluate': it comes after"):
         plans.check(other, graph)
+
+
+def test_no_stage_depends_on_the_champion(graph):
+    ignored = (ROOT / ".dvcignore").read_text().splitlines()
+    assert "models/champion*" in ignored
+    assert all(
+        "champion" not in dep for name in STEPS for dep in body(DVC[name])["deps"]
+    )
 
 
 def body(stage: dict) -> dict:

@@ -1,0 +1,76 @@
+"""The gate, as a task after the stages: the champion stays, or the best replaces it.
+
+It is no stage of dvc.yaml, for a champion is no function of this run's inputs: the same
+model may be promoted today and refused tomorrow. Twice in a row it changes nothing.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from flows import remote
+from flows.children import Children, CommandFailed, Stopped, environment
+from tasks import champions
+from tasks.champions import Record
+from tasks.settings import BadInput
+
+NAME = "promote"
+DESCRIPTION = "Make the best model the champion, if it is better: see the gate's rules."
+COMMAND = "python -m tasks.promote"
+# `REFUSED` of tasks.promote, which is not imported here: it takes scikit-learn along.
+REFUSED = 3
+
+
+def promote(children: Children) -> State[Any]:
+    """Be the body of the gate's task; the checkout is the current directory."""
+    try:
+        champion = champions.current()
+        if champion and champions.in_place(champion) and _best() == champion.md5:
+            return Completed(
+                name="Cached", message=f"{champion.model} is the champion already."
+            )
+        lost = champion is not None and not _recovered(champion)
+        return _hold(children, COMMAND + " --lost" * lost)
+    except Stopped:
+        return Failed(name="Stopped", message="It was stopped with the flow.")
+    except (BadInput, remote.RemoteError) as error:
+        return Failed(message=str(error))
+
+
+def _best() -> str:
+    """Return the MD5 of the candidate's file."""
+    best = json.loads(Path("reports/metrics.json").read_bytes())["best"]
+    return champions.md5(Path(f"models/{best}.safetensors").read_bytes())
+
+
+def _recovered(champion: Record) -> bool:
+    """Return whether the champion's file is there, or could be got from DVC."""
+    if champions.has_model(champion):
+        return True
+    try:
+        remote.fetch_object(Path(), champion.md5, champions.FILE)
+    except remote.Missing as reason:
+        get_run_logger().warning("%s It is held to its record.", reason)
+        return False
+    get_run_logger().info("The champion's file came back from DVC.")
+    return True
+
+
+def _hold(children: Children, command: str) -> State[Any]:
+    """Hold the candidate to the gate, in a process of its own."""
+    lines: list[str] = []
+    process = {"cwd": str(Path.cwd()), "env": environment(os.environ)}
+    try:
+        with children.core():
+            children.run(["/bin/sh", "-c", command], process, lines.append)
+    except CommandFailed as failure:
+        reason = failure.last_line or f"`{command}` ended with {failure.status}."
+        if failure.status == REFUSED:
+            return Completed(name="Refused", message=reason)
+        return Failed(message=reason)
+    return Completed(name="Promoted", message=lines[-1])

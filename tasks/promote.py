@@ -1,0 +1,167 @@
+"""Make the best model of this run the champion, if it passes the gate.
+
+Reads `reports/metrics.json` (which model is the best), the models, `data/normalized/`,
+`dvc.lock` and the section `promote` of params.yaml. Writes `models/champions.jsonl`,
+`models/champion.safetensors`, `models/champion.json` and `reports/model_card.md`, or
+nothing.
+
+A model that was rolled back stays out until it is put back by hand. Exit status: 0 if
+the best model is champion now; 3 if it was refused, with the reason.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from tasks import champions, command, gate, metrics, models, revisions, splits
+from tasks.candidates import MODELS
+from tasks.champions import Comparison, Event, Record
+from tasks.gate import Thresholds
+from tasks.models import Model
+from tasks.settings import BadInput, load
+from tasks.splits import Split
+
+NORMALIZED = Path("data/normalized")
+METRICS = Path("reports/metrics.json")
+REFUSED = 3
+
+
+class Verdict(NamedTuple):
+    """What `promote` finds: why the candidate is refused, if it is, and its figures."""
+
+    reasons: list[str]
+    compared: Comparison | None
+    valid: dict[str, float]
+    recall: dict[int, float]
+
+
+def promote(
+    candidate: Model,
+    champion: Model | Record | None,
+    valid: Split,
+    thresholds: Thresholds,
+) -> Verdict:
+    """Return whether `candidate` may take the champion's place.
+
+    Args:
+        candidate: the best model of this run.
+        champion: the model; its record, if its file is lost; None if there is none.
+        valid: the images on which both are compared.
+        thresholds: that the candidate is held to.
+    """
+    scores, recall = _figures(candidate, valid)
+    reasons, compared = gate.faults(scores, thresholds), None
+    if isinstance(champion, Model):
+        compared = gate.compare(candidate, champion, valid)
+        reasons += gate.shortfalls(compared, thresholds)
+    elif champion:
+        reasons += gate.shortfalls_unseen(scores, champion)
+    return Verdict(reasons, compared, scores, recall)
+
+
+def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[int, float]]:
+    """Return the scalar metrics of `model`, and its recall of each class."""
+    classes = model.description.classes
+    logs = model.log_probabilities(split.images)
+    predictions = np.array(classes)[logs.argmax(axis=1)]
+    recall = metrics.per_class(metrics.confusion(split.labels, predictions, classes))
+    return metrics.summary(split.labels, logs, classes), {
+        label: round(float(share), metrics.DIGITS)
+        for label, share in zip(classes, recall["recall"], strict=True)
+    }
+
+
+def _refuse(name: str, reasons: list[str]) -> None:
+    print(f"{name} was not promoted: {'; '.join(reasons)}.", file=sys.stderr)
+    sys.exit(REFUSED)
+
+
+def _data() -> dict[str, str]:
+    """Return what dvc.lock says of the folders of data: their MD5 by their paths."""
+    recorded = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"].values()
+    md5s = {out["path"]: out["md5"] for stage in recorded for out in stage["outs"]}
+    return {path: md5s[path] for path in sorted(md5s) if path.startswith("data/")}
+
+
+def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
+    """Return what a candidate is compared with."""
+    if record is None:
+        return None
+    if champions.has_model(record):
+        return models.load(champions.FILE)
+    if lost:
+        return record
+    raise BadInput(
+        f"{champions.FILE} is not the champion that {champions.HISTORY} tells of; run "
+        "`python -m flows.pipeline`, which gets it from DVC's cache or remote."
+    )
+
+
+def main() -> None:
+    """Run the step on the project's folders."""
+    parser = command.parser(__doc__)
+    parser.add_argument(
+        "--lost",
+        action="store_true",
+        help="the champion's file can't be had: hold the candidate to its record",
+    )
+    arguments = parser.parse_args()
+    thresholds = load("promote", Thresholds)
+    name = str(json.loads(METRICS.read_bytes())["best"])
+    path = MODELS / f"{name}.safetensors"
+    candidate, content = models.load(path), path.read_bytes()
+    before, md5 = champions.current(), champions.md5(content)
+    if before and before.md5 == md5:
+        champions.put_in_place(before, content)
+        print(f"{name} is the champion already.")
+        return
+    if md5 in champions.rejected():
+        back = f"`python -m flows.rollback --to {md5[:8]}` puts it back"
+        _refuse(name, [f"it was rolled back; {back}"])
+    parts = {split: splits.load(NORMALIZED, split) for split in splits.SPLITS}
+    champion = _champion(before, lost=arguments.lost)
+    verdict = promote(candidate, champion, parts["valid"], thresholds)
+    if verdict.reasons:
+        _refuse(name, verdict.reasons)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = Record(
+        model=name,
+        md5=md5,
+        promoted=now,
+        replaces=before.md5 if before else None,
+        compared=verdict.compared,
+        revision=revisions.revision(),
+        data=_data(),
+        parameters=candidate.description.parameters,
+        images={split: len(part.labels) for split, part in parts.items()},
+        valid=verdict.valid,
+        test=_figures(candidate, parts["test"])[0],
+        recall=verdict.recall,
+    )
+    event = Event(
+        event="promoted", time=now, instead_of=record.replaces, champion=record
+    )
+    champions.crown(event, content)
+    print(_announcement(record, before))
+
+
+def _announcement(record: Record, before: Record | None) -> str:
+    said = f"{record.model} is champion now: accuracy {record.valid['accuracy']:.4f}"
+    if before is None:
+        return f"{said} in validation, and there was none before."
+    if record.compared is None:
+        return f"{said} in validation; {before.model}, of which the file is lost, was."
+    return (
+        f"{said} in validation, where {before.model} has "
+        f"{record.compared.accuracy:.4f} ({record.compared.gained} images gained, "
+        f"{record.compared.lost} lost, p = {record.compared.p_value:.2g})."
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

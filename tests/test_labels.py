@@ -1,0 +1,35 @@
+"""What a run is called in the UI; its names and tags are seen in test_pipeline.py."""
+
+from datetime import UTC, datetime
+
+import pytest
+from prefect.runtime import deployment, flow_run
+
+from flows import labels
+
+METRICS = {"best": "baseline"}
+LOCK = {
+    "download": {"outs": [{"path": "data/raw", "md5": "d0193be11ab497254ec.dir"}]},
+    "evaluate": {"outs": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("who", "name"), [("nightly", "nightly 2026-11-23"), (None, "by hand 2026-11-23")]
+)
+def test_a_run_is_named_after_who_started_it_and_its_day(monkeypatch, who, name):
+    at = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    monkeypatch.setattr(deployment, "name", who, raising=False)
+    monkeypatch.setattr(flow_run, "scheduled_start_time", at, raising=False)
+    assert labels.begin() == name
+
+
+def test_tags_tell_data_model_and_code(monkeypatch):
+    monkeypatch.setattr(labels, "revision", lambda: "0123456789ab")
+    assert labels.tags(METRICS, LOCK) == [
+        "best:baseline",
+        "data:d0193be",
+        "git:0123456789ab",
+    ]
+    monkeypatch.setattr(labels, "revision", lambda: None)
+    assert labels.tags(METRICS, LOCK) == ["best:baseline", "data:d0193be"]
