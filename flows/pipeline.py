@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +32,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import artifacts, endings, labels, promotion, server
 from flows.ledger import LedgerError
 from flows.plans import Planner, Step, check
+from flows.push import Pusher, When
+from flows.remote import RemoteError
 from flows.stages import opened
 
 # Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
@@ -55,7 +57,11 @@ def plan(run: Planner[Step]) -> None:
     task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
 )
 def pipeline(
-    targets: list[str] | None = None, *, force: bool = False, wait: bool = True
+    targets: list[str] | None = None,
+    *,
+    force: bool = False,
+    wait: bool = True,
+    push: When = "auto",
 ) -> State[Any]:
     """Bring the whole pipeline, or `targets` and what they need, up to date.
 
@@ -64,8 +70,11 @@ def pipeline(
         force: run them even if unchanged.
         wait: wait while another flow or DVC command works in this checkout; otherwise
             fail at once.
+        push: `auto` copies the results to DVC's default remote if there is one, and
+            only warns if that fails; `always` fails then; `never` does not try.
     """
     try:
+        pusher = Pusher(ROOT, push, targets or [], promotion.champion)
         with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
             check(plan, stages)
             plan(run)
@@ -78,8 +87,8 @@ def pipeline(
                 labels.finish(ROOT)
                 artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
-            return state
-    except LedgerError as error:
+            return pusher.finish(run.children, state)
+    except (LedgerError, RemoteError) as error:
         return Failed(message=str(error))
 
 
@@ -97,6 +106,12 @@ def main() -> None:
         dest="wait",
         action="store_false",
         help="fail if another flow or DVC command works in this checkout",
+    )
+    parser.add_argument(
+        "--push",
+        choices=get_args(When),
+        default="auto",
+        help="whether to push the results to DVC's default remote",
     )
     arguments = parser.parse_args()
     gc.freeze()

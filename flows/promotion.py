@@ -42,6 +42,12 @@ def promote(children: Children) -> State[Any]:
         return Failed(message=str(error))
 
 
+def champion() -> list[str]:
+    """Return the MD5 of the champion's file; none before the first."""
+    record = champions.current()
+    return [record.md5] if record else []
+
+
 def _best() -> str:
     """Return the MD5 of the candidate's file."""
     best = json.loads(Path("reports/metrics.json").read_bytes())["best"]

@@ -1,28 +1,34 @@
-"""Single files of DVC's cache, by their md5, to and from the default remote.
+"""DVC's default remote: which it is, and single files to and from it by their md5.
 
 `dvc push` and `dvc pull` know the files that dvc.lock names now. A champion may be the
 output of a run long past, which dvc.lock names no more: its md5 is all there is to it.
+`python -m flows.remote MD5 ...` pushes such files.
 
 No lock of DVC's is needed. A cache and a remote hold files under their md5, which never
-change and appear whole, by a rename; whoever needs a file copies it. The files of the
-index that DVC keeps of a remote are not touched.
+change and appear whole, by a rename; whoever needs a file copies it. The index that DVC
+keeps of a remote is not touched.
 """
 
+import argparse
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvc.config import NoRemoteError
+from dvc.config import Config, NoRemoteError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from flows.ledger import sentence
+from flows.masks import masked
 from tasks.files import replacing
 
 MD5 = re.compile(r"[0-9a-f]{32}")
+# Where a cache and a remote keep files, since DVC 3.
+FILES = "/files/md5"
 
 
 class RemoteError(Exception):
@@ -38,7 +44,19 @@ class NoDefault(Unreachable):
 
 
 class Missing(RemoteError):
-    """The file is neither in DVC's cache nor on the remote, as far as they answer."""
+    """The file is neither in DVC's cache nor on the remote."""
+
+
+def configuration(root: Path) -> dict[str, Any]:
+    """Return what DVC's configuration files say about the checkout at `root`.
+
+    Raises:
+        Unreachable: they can't be read.
+    """
+    try:
+        return dict(Config(str(root / ".dvc")))
+    except DvcException as error:
+        raise Unreachable(sentence(error)) from error
 
 
 def push_objects(root: Path, md5s: Iterable[str]) -> None:
@@ -52,7 +70,7 @@ def push_objects(root: Path, md5s: Iterable[str]) -> None:
         Missing: a file is neither in the cache nor on the remote.
     """
     with _opened(root) as repo:
-        remote = _default(repo, "push")
+        remote = _Remote(repo, "push")
         for md5 in md5s:
             _push(repo.cache.local, remote, _checked(md5))
 
@@ -70,41 +88,72 @@ def fetch_object(root: Path, md5: str, path: Path) -> None:
     _checked(md5)
     with _opened(root) as repo, replacing(path) as temporary:
         cache = repo.cache.local
-        if not _is_there(cache, md5):
+        if _is_there(cache, md5):
+            cache.fs.get_file(cache.oid_to_path(md5), str(temporary))
+        else:
             _download(_source(repo, md5), md5, temporary)
             _keep(cache, md5, temporary)
-        else:
-            cache.fs.get_file(cache.oid_to_path(md5), str(temporary))
         if _md5(temporary) != md5:
             raise Missing(f"The file {md5} changed while it was copied; try again.")
 
 
-@contextmanager
-def _opened(root: Path) -> Iterator[Any]:
-    """Yield DVC's view of the checkout; what it raises becomes one sentence."""
-    try:
-        with Repo(str(root)) as repo:
-            yield repo
-    except DvcException as error:
-        raise RemoteError(sentence(error)) from error
+class _Remote:
+    """The default remote, whose client's errors become sentences."""
+
+    def __init__(self, repo: Any, command: str) -> None:
+        self._settings = repo.config["remote"]
+        try:
+            self.files = repo.cloud.get_remote_odb(command=command)
+        except NoRemoteError as error:
+            raise NoDefault(
+                "DVC has no default remote; name one by `dvc remote default NAME`."
+            ) from error
+        except DvcException as error:
+            raise Unreachable(masked(sentence(error), self._settings)) from error
+        self.place = self.files.path.removesuffix(FILES)
+        self.name = masked(self.files.fs.unstrip_protocol(self.place), self._settings)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise what the client raises, each its own kind, as one sentence."""
+        try:
+            yield
+        except Exception as error:
+            reason = masked(sentence(error) or type(error).__name__, self._settings)
+            raise Unreachable(
+                f"The remote {self.name} can't be used: {reason}"
+            ) from error
+
+    def size(self, md5: str) -> int | None:
+        """Return the size of a file, in bytes; None if it is not there."""
+        with self.answering():
+            try:
+                return int(self.files.fs.info(self.files.oid_to_path(md5))["size"])
+            except FileNotFoundError:
+                return None
+
+    def exists(self) -> bool:
+        """Return whether anything is at the place of the remote."""
+        with self.answering():
+            return bool(self.files.fs.exists(self.place))
 
 
-def _default(repo: Any, command: str) -> Any:
-    """Return the object database of the default remote."""
-    try:
-        return repo.cloud.get_remote_odb(command=command)
-    except NoRemoteError as error:
-        raise NoDefault(
-            "DVC has no default remote; name one by `dvc remote default NAME`."
-        ) from error
-    except DvcException as error:
-        raise Unreachable(sentence(error)) from error
+def _push(cache: Any, remote: _Remote, md5: str) -> None:
+    path = cache.oid_to_path(md5)
+    there = remote.size(md5)
+    if not _is_there(cache, md5):
+        if there is None:
+            raise Missing(_nowhere(md5, remote))
+    # Some remotes (ssh) show a file that is only half there, if a push was killed.
+    elif there != Path(path).stat().st_size:
+        with remote.answering():
+            remote.files.add(path, cache.fs, md5, check_exists=False)
 
 
-def _source(repo: Any, md5: str) -> Any:
+def _source(repo: Any, md5: str) -> _Remote:
     """Return the default remote, for a file that the cache does not have."""
     try:
-        return _default(repo, "fetch")
+        return _Remote(repo, "fetch")
     except NoDefault as error:
         raise Missing(
             f"The file {md5} is not in DVC's cache, and there is no default remote to "
@@ -112,45 +161,20 @@ def _source(repo: Any, md5: str) -> Any:
         ) from error
 
 
-def _push(cache: Any, remote: Any, md5: str) -> None:
-    path = cache.oid_to_path(md5)
-    there = _size_on(remote, md5)
-    if not _is_there(cache, md5):
-        if there is None:
-            raise Missing(
-                f"The file {md5} is neither in DVC's cache nor on the remote "
-                f"{_name(remote)}."
-            )
-    # Some remotes (ssh) show a file that is only half there, if a push was killed.
-    elif there != Path(path).stat().st_size:
-        with _answering(remote):
-            remote.add(path, cache.fs, md5, check_exists=False)
-
-
-def _download(remote: Any, md5: str, path: Path) -> None:
-    """Copy a file of the remote's to `path`.
-
-    Raises:
-        Missing: the remote does not have it, or not with this content.
-        Unreachable: the remote does not answer, or there is nothing at its place.
-    """
-    if _size_on(remote, md5) is None:
-        with _answering(remote):
-            if not remote.fs.exists(_place(remote)):
-                raise Unreachable(
-                    f"There is nothing at {_name(remote)}, so the file {md5} can't be "
-                    "fetched; is this the right place, and is it mounted?"
-                )
-        raise Missing(
-            f"The file {md5} is neither in DVC's cache nor on the remote "
-            f"{_name(remote)}."
+def _download(remote: _Remote, md5: str, path: Path) -> None:
+    if remote.size(md5) is None:
+        if remote.exists():
+            raise Missing(_nowhere(md5, remote))
+        raise Unreachable(
+            f"Nothing is found at {remote.name}, so the file {md5} can't be fetched; "
+            "is this the right place, and can it be reached from here?"
         )
-    with _answering(remote):
-        remote.fs.get_file(remote.oid_to_path(md5), str(path))
+    with remote.answering():
+        remote.files.fs.get_file(remote.files.oid_to_path(md5), str(path))
     if _md5(path) != md5:
         raise Missing(
-            f"The remote {_name(remote)} has another file in the place of {md5}; "
-            "it was not used."
+            f"The remote {remote.name} has another file in the place of {md5}, which "
+            "was not used."
         )
 
 
@@ -161,47 +185,14 @@ def _keep(cache: Any, md5: str, path: Path) -> None:
     cache.add(str(path), cache.fs, md5)
 
 
+def _nowhere(md5: str, remote: _Remote) -> str:
+    return f"The file {md5} is neither in DVC's cache nor on the remote {remote.name}."
+
+
 def _is_there(cache: Any, md5: str) -> bool:
     """Return whether the cache has the file, whole."""
     path = Path(cache.oid_to_path(md5))
     return path.is_file() and _md5(path) == md5
-
-
-def _size_on(remote: Any, md5: str) -> int | None:
-    """Return the size of the remote's file, or None if it has none."""
-    with _answering(remote):
-        try:
-            return int(remote.fs.info(remote.oid_to_path(md5))["size"])
-        except FileNotFoundError:
-            return None
-
-
-@contextmanager
-def _answering(remote: Any) -> Iterator[None]:
-    """Raise what a remote's client raises, each its own kind, as one sentence."""
-    try:
-        yield
-    except RemoteError:
-        raise
-    except Exception as error:
-        reason = sentence(error) or type(error).__name__
-        raise Unreachable(
-            f"The remote {_name(remote)} can't be used: {masked(reason)}"
-        ) from error
-
-
-def _place(remote: Any) -> str:
-    """Return the path that the remote was configured with."""
-    return str(remote.path.removesuffix("/files/md5"))
-
-
-def _name(remote: Any) -> str:
-    return masked(remote.fs.unstrip_protocol(_place(remote)))
-
-
-def masked(text: str) -> str:
-    """Return `text` without the user and the password of its URLs."""
-    return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 
 def _checked(md5: str) -> str:
@@ -214,3 +205,29 @@ def _checked(md5: str) -> str:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
+    """Yield DVC's view of the checkout."""
+    try:
+        repo = Repo(str(root))
+    except DvcException as error:
+        raise RemoteError(sentence(error)) from error
+    with repo:
+        yield repo
+
+
+def main() -> None:
+    """Push files by their md5, from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.remote", description=__doc__)
+    parser.add_argument("md5", nargs="+", help="of a file in DVC's cache")
+    try:
+        push_objects(Path.cwd(), parser.parse_args().md5)
+    except RemoteError as error:
+        # As DVC says it.
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    main()

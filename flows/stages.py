@@ -56,7 +56,11 @@ class Options(BaseModel):
 
 
 class Stages:
-    """The stages of one checkout during one flow run."""
+    """The stages of one checkout during one flow run.
+
+    Attributes:
+        children: the processes of the run.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class Stages:
         force: bool,
     ) -> None:
         self._ledger = ledger
-        self._children = children
+        self.children = children
         self._chosen = chosen
         self._options = {name: _options(name, plan) for name, plan in chosen.items()}
         self._force = force
@@ -140,7 +144,7 @@ class Stages:
     def _run(self, name: str, timeout: float | None) -> State[Any]:
         """Be the body of a stage's task."""
         try:
-            self._children.pause(0)
+            self.children.pause(0)
             with self._ledger.entry(name, force=self._force) as entry:
                 if entry.unchanged:
                     return Completed(
@@ -160,12 +164,12 @@ class Stages:
         logger = get_run_logger()
         listener = Listener(name, logger.info)
         process = entry.process | {"env": environment(entry.process["env"])}
-        with self._children.core():
+        with self.children.core():
             started = time.monotonic()
             for command in entry.commands:
                 # The words of dvc.yaml, which a shell is given last.
                 logger.info("Running %s", command[-1])
-                self._children.run(command, process, listener, timeout)
+                self.children.run(command, process, listener, timeout)
             entry.record()
         seconds = time.monotonic() - started
         return Completed(message=f"{name} ran in {seconds:.1f} s")
