@@ -118,7 +118,7 @@ class Stages:
     ) -> State[Any]:
         """Run a task that is no stage, after all that were submitted; wait for it."""
         task: Task[[], State[Any]] = Task(
-            lambda: body(self._children),
+            lambda: body(self.children),
             name=name,
             task_run_name=name,
             description=description,
