@@ -259,7 +259,17 @@ def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
     assert "baseline was not promoted: it was rolled back" in said
     assert champion(project) == first
 
+    # What is made from the history is made again.
+    (project / "models" / "champion.json").unlink()
+    (project / "models" / "champion.safetensors").write_bytes(b"half of it")
+    set_baseline(project, 0.05)
+    said = flow(project, prefect_server)
+    assert said.count("Finished in state Cached") == 8
+    assert champion(project) == first
+
     # And the second again. Its file comes from the cache.
+    set_baseline(project, 50)
+    flow(project, prefect_server)
     (project / "models" / "champion.safetensors").unlink()
     said = run(project, prefect_server, *rollback, "--to", second["md5"][:8])
     assert "is champion again" in said
