@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ import job
 import measure
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
@@ -134,7 +134,7 @@ def faults(found: list[FlowRun]) -> list[str]:
         for run in found
         if run.state_name != "Completed"
     ]
-    for one, after in zip(found, found[1:], strict=False):
+    for one, after in pairwise(found):
         if one.end_time > after.start_time:
             wrong.append(f"{after.name} began before {one.name} had ended")
         if after.expected_start_time - one.expected_start_time > EVERY * 1.5:
@@ -143,7 +143,7 @@ def faults(found: list[FlowRun]) -> list[str]:
 
 
 def growth(figures: list[dict[str, float]]) -> dict[str, float]:
-    """Return the medians of the last five, divided by those of the first after warm-up."""
+    """Return the medians of the last five by those of the first after the warm-up."""
     early, late = figures[WARM_UP : WARM_UP + 5], figures[-5:]
     return {
         f"{what}, at the end / at the start": (
@@ -161,13 +161,13 @@ def main() -> None:
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         root = job.fresh(Path(folder, "checkout"), measure.ROOT / "data" / "raw")
-        with scheduled(root, Path(folder, "home")) as url:
-            with (
-                temporary_settings({PREFECT_API_URL: url}),
-                get_client(sync_client=True) as client,
-            ):
-                deployment = set_interval(client)
-                found, figures = watch(client, deployment, root, runs)
+        with (
+            scheduled(root, Path(folder, "home")) as url,
+            temporary_settings({PREFECT_API_URL: url}),
+            get_client(sync_client=True) as client,
+        ):
+            deployment = set_interval(client)
+            found, figures = watch(client, deployment, root, runs)
     wrong = faults(found)
     print(*wrong, sep="\n")
     seconds = [(run.end_time - run.start_time).total_seconds() for run in found]
