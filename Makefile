@@ -3,15 +3,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Tests, the server and the flow find the project wherever they are started from.
-INSTALLED := $(VENV)/.installed
+# The environment holds the folder's path: in another folder it is made anew.
+INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install run repro seeds ui test check bench clean
+.PHONY: help install run repro seeds ui schedule unschedule test check bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(INSTALLED): pyproject.toml constraints.txt
+	test -e $@ || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -29,6 +30,12 @@ seeds: $(INSTALLED) ## train every variant with ten seeds: the spread of the res
 
 ui: $(INSTALLED) ## start the Prefect server with its UI
 	prefect server start
+
+schedule: $(INSTALLED) ## run the pipeline on the clock of params.yaml; says what runs
+	python -m flows.schedule
+
+unschedule: $(INSTALLED) ## undo that; the history stays
+	python -m flows.schedule --stop
 
 test: $(INSTALLED) ## run the tests: no network, no GPU
 	python -m pytest

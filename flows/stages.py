@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -209,9 +209,7 @@ def one_flow(
     root: Path, *, wait: bool, pause: Callable[[float], object]
 ) -> Iterator[None]:
     """Hold the kernel's lock on the checkout: it can't outlive its holder."""
-    path = root / ".dvc" / "tmp" / "flow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as lock:
+    with _lock_file(root) as lock:
         said = False
         while not _try_lock(lock.fileno()):
             if not wait:
@@ -224,6 +222,18 @@ def one_flow(
                 said = True
             pause(LOCK_POLL_SECONDS)
         yield
+
+
+def working(root: Path) -> bool:
+    """Return whether a flow works in the checkout at `root`."""
+    with _lock_file(root) as lock:
+        return not _try_lock(lock.fileno())
+
+
+def _lock_file(root: Path) -> IO[str]:
+    path = root / ".dvc" / "tmp" / "flow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+", encoding="utf-8")
 
 
 def _try_lock(descriptor: int) -> bool:

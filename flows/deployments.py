@@ -1,0 +1,214 @@
+"""The deployments of prefect.yaml: what they record of a checkout, and how a run starts.
+
+`prefect deploy --all` asks `describe` for what params.yaml says and where the checkout
+is; each run of a deployment first goes there by `enter`.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
+from prefect.states import Failed
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
+from flows.background import Unready
+from tasks.settings import Settings, load
+
+POOL = "mnist-sgd"
+NIGHTLY = "mnist-sgd/nightly"
+NAMES = (NIGHTLY, "mnist-sgd/on-demand", "rollback/rollback")
+# What a deployment takes from the checkout when it is made, and not at every run.
+RECORDED = ("prefect.yaml", "flows/pipeline.py", "flows/rollback.py")
+UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+class Schedule(Settings):
+    """`schedule` in params.yaml.
+
+    Attributes:
+        cron: when the deployment `nightly` runs.
+        timezone: whose clock that is, by its IANA name.
+        alarms: the saved Prefect block that is told of a run that did not go well, as
+            TYPE/NAME; none means that nobody is told.
+    """
+
+    cron: str
+    timezone: str
+    alarms: str | None
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, cron: str) -> str:
+        try:
+            return CronSchedule(cron=cron).cron
+        except ValueError:
+            raise PydanticCustomError(
+                "cron",
+                "cron has five fields, minute, hour, day, month and weekday, such as "
+                "'0 3 * * *'",
+            ) from None
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ValueError, OSError):
+            raise PydanticCustomError(
+                "timezone", "a time zone has an IANA name, such as 'Europe/London'"
+            ) from None
+        return timezone
+
+    @field_validator("alarms")
+    @classmethod
+    def _is_block(cls, alarms: str | None) -> str | None:
+        if alarms is not None and len([*filter(None, alarms.split("/"))]) != 2:
+            raise PydanticCustomError(
+                "block", "a block is named TYPE/NAME, such as 'slack-webhook/ops'"
+            )
+        return alarms
+
+
+def describe() -> dict[str, str]:
+    """Return what the deployments record of the checkout in the current directory.
+
+    Returns:
+        `folder`, `cron` and `timezone`, and as `version` a hash of everything that is
+        recorded, so that a deployment says whether it is up to date.
+
+    Raises:
+        BadInput: params.yaml has no schedule that can be used.
+    """
+    root = Path.cwd().resolve()
+    schedule = load("schedule", Schedule, root / "params.yaml")
+    says = {
+        "folder": str(root),
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+    }
+    contents = [(root / name).read_bytes() for name in RECORDED]
+    digest = hashlib.sha256(repr((says, contents)).encode())
+    return says | {"version": digest.hexdigest()[:12]}
+
+
+def enter(folder: str) -> dict[str, str]:
+    """Go to the checkout that a deployment was made from, when one of its runs starts.
+
+    Raises:
+        FileNotFoundError: it is not there any more; the run's log and state say so.
+    """
+    if not Path(folder, "prefect.yaml").is_file():
+        sentence = (
+            f"There is no checkout in {folder} any more; if it was moved, deploy it "
+            "again with `make schedule` in its new place."
+        )
+        _give_up(os.environ["PREFECT__FLOW_RUN_ID"], sentence)
+        raise FileNotFoundError(sentence)
+    os.chdir(folder)
+    return {"directory": folder}
+
+
+def _give_up(flow_run: str, sentence: str) -> None:
+    """Say in a run's log and state why it can't start."""
+    run = {"flow_run_id": flow_run, "flow_run_name": flow_run}
+    get_logger("prefect.flow_runs").error(sentence, extra=run)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run, Failed(message=sentence))
+
+
+def existing(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    """Return those of this project's deployments that the server has, by name."""
+    found = {}
+    for name in NAMES:
+        try:
+            found[name] = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            continue
+    return found
+
+
+def current(found: dict[str, DeploymentResponse], version: str) -> bool:
+    """Return whether all deployments are there, up to date and not paused."""
+    active = all(
+        one.version == version
+        and not one.paused
+        and all(schedule.active for schedule in one.schedules)
+        for one in found.values()
+    )
+    return active and found.keys() == set(NAMES)
+
+
+def folders(found: Iterable[DeploymentResponse]) -> list[str]:
+    """Return the folders that deployments point to."""
+    steps = [step for one in found for step in one.pull_steps or []]
+    return sorted({values["folder"] for step in steps for values in step.values()})
+
+
+def deploy(root: Path) -> None:
+    """Make the deployments of prefect.yaml, or bring them up to date.
+
+    Raises:
+        Unready: Prefect refuses them; its last words are in the message.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=root,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if ended.returncode:
+        lines = [line.strip() for line in ended.stdout.split("\n") if line.strip()]
+        raise Unready(f"`prefect deploy --all` failed: {lines[-1]}")
+
+
+def next_run(client: SyncPrefectClient, nightly: DeploymentResponse) -> datetime | None:
+    """Return when the next run of the schedule is, if the server has made one."""
+    planned = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[nightly.id]),
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"])),
+        ),
+        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+        limit=1,
+    )
+    return planned[0].next_scheduled_start_time if planned else None
+
+
+def under_way(
+    client: SyncPrefectClient, found: Iterable[DeploymentResponse]
+) -> list[FlowRun]:
+    """Return the runs of deployments that have begun and not ended."""
+    ids = [one.id for one in found]
+    chosen = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=ids),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+    )
+    return client.read_flow_runs(flow_run_filter=chosen) if ids else []
+
+
+def put(client: SyncPrefectClient, runs: Iterable[FlowRun], state: State[None]) -> None:
+    """Give runs a state, whatever the one they are in."""
+    for run in runs:
+        client.set_flow_run_state(run.id, state, force=True)
