@@ -7,12 +7,8 @@ it is only named. No block named, no automation, nothing sent.
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument
 from prefect.events.actions import SendNotification
-from prefect.events.schemas.automations import (
-    AutomationCore,
-    EventTrigger,
-    Posture,
-    ResourceSpecification,
-)
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
@@ -23,10 +19,10 @@ FLOWS = ["mnist-sgd", "rollback"]
 # The names of states, not their types: `Refused` is of the type Completed.
 STATES = ["Failed", "Crashed", "TimedOut", "Refused", "Late"]
 
-SUBJECT = "{{ flow.name }}: run {{ flow_run.name }} {{ " + (
-    "'has not started' if event.resource['prefect.state-name'] == 'Late' "
-    "else 'ended as ' ~ event.resource['prefect.state-name'] }}"
-)
+SUBJECT = """\
+{%- set state = event.resource['prefect.state-name'] -%}
+{{ flow.name }}: run {{ flow_run.name }} \
+{{ 'has not started' if state == 'Late' else 'ended as ' ~ state }}"""
 # What a state means, for someone who was woken up. A state's message follows.
 BODY = """\
 {%- set state = event.resource['prefect.state-name'] -%}
@@ -35,8 +31,8 @@ Run {{ flow_run.name }} of {{ flow.name }}
 {%- if state == 'Late' %} should have started at \
 {{ flow_run.expected_start_time.strftime('%Y-%m-%d %H:%M UTC') }} and has not: \
 either other runs are under way, or no worker is running; `make schedule` starts one.
-{%- elif state == 'Refused' %} was refused: the new model did not pass the gate, and the \
-champion stays in use.
+{%- elif state == 'Refused' %} was refused: the new model did not pass the gate, \
+and the champion stays in use.
 {%- elif state == 'Crashed' %} crashed: its process ended before the run did.
 {%- elif state == 'TimedOut' %} took longer than it may, and was stopped.
 {%- else %} failed.
@@ -44,7 +40,7 @@ champion stays in use.
 {%- if event.resource['prefect.state-message'] %}
 It says: {{ event.resource['prefect.state-message'] }}
 {%- endif %}
-Its page: {{ flow_run | ui_url }}
+Its page: {{ flow_run | ui_url or 'PAGES' ~ flow_run.id }}
 """
 
 
@@ -63,7 +59,7 @@ def block(client: SyncPrefectClient, name: str | None) -> BlockDocument | None:
         page = f"{get_current_settings().ui_url}/blocks/catalog"
         raise Unready(
             f"Prefect has no block {name!r}, which params.yaml names in "
-            f"`schedule.alarms`; create it at {page}, or write null there for no alarms."
+            f"`schedule.alarms`; create it at {page}, or write null there for none."
         ) from None
     schema = found.block_schema
     if schema is None or "notify" not in schema.capabilities:
@@ -90,7 +86,9 @@ def put(client: SyncPrefectClient, block: BlockDocument | None) -> None:
 
 
 def _automation(block: BlockDocument) -> AutomationCore:
-    of_our_flows = {
+    # A server knows the address of its own UI only where PREFECT_UI_URL says it.
+    pages = f"{get_current_settings().ui_url}/runs/flow-run/"
+    of_our_flows: dict[str, str | list[str]] = {
         "prefect.resource.role": "flow",
         "prefect.resource.name": list(FLOWS),
     }
@@ -107,6 +105,10 @@ def _automation(block: BlockDocument) -> AutomationCore:
             threshold=1,
         ),
         actions=[
-            SendNotification(block_document_id=block.id, subject=SUBJECT, body=BODY)
+            SendNotification(
+                block_document_id=block.id,
+                subject=SUBJECT,
+                body=BODY.replace("PAGES", pages),
+            )
         ],
     )

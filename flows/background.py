@@ -13,13 +13,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 POLL_SECONDS = 0.05
 
 
 class Unready(Exception):
     """Something could not be started or stopped; the message is one sentence."""
+
+
+class Noted(NamedTuple):
+    """What is known of a program that runs: its process, and where it was started."""
+
+    pid: int
+    folder: str
 
 
 class Background:
@@ -38,7 +45,7 @@ class Background:
     def elsewhere(self) -> str | None:
         """Return the folder that it was started in, if the checkout was moved since."""
         noted = self._noted()
-        return noted["folder"] if noted and noted["folder"] != str(self.root) else None
+        return noted.folder if noted and noted.folder != str(self.root) else None
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
         """Start the program in a session of its own, its output in its log.
@@ -47,24 +54,25 @@ class Background:
             Unready: it runs already.
         """
         self.log.parent.mkdir(exist_ok=True)
-        if self.log.exists():
-            self.log.replace(self.log.with_suffix(".log.1"))
-        with self._file.open("a+", encoding="utf-8") as file, self.log.open("wb") as log:
+        with self._file.open("a+", encoding="utf-8") as file:
             if not _lock(file):
-                raise Unready(f"Another {self.name} was started at the same moment.")
-            process = subprocess.Popen(  # noqa: S603  # our own command
-                command,
-                cwd=self.root,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                # It holds the lock from here on; no child of its own inherits it.
-                pass_fds=[file.fileno()],
-            )
+                raise Unready(f"A {self.name} runs here already.")
+            if self.log.exists():
+                self.log.replace(self.log.with_suffix(".log.1"))
+            with self.log.open("wb") as log:
+                process = subprocess.Popen(  # noqa: S603  # our own command
+                    command,
+                    cwd=self.root,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    # It holds the lock from here on; no child of its own inherits it.
+                    pass_fds=[file.fileno()],
+                )
             file.truncate(0)
-            json.dump({"pid": process.pid, "folder": str(self.root)}, file)
+            json.dump(Noted(process.pid, str(self.root))._asdict(), file)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until the program is ready.
@@ -92,17 +100,17 @@ class Background:
                 return ran
             ran = True
             with suppress(ProcessLookupError):
-                os.kill(noted["pid"], attempt)
+                os.kill(noted.pid, attempt)
             deadline = time.monotonic() + seconds
             while self.running() and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         return ran
 
-    def _noted(self) -> dict[str, object] | None:
+    def _noted(self) -> Noted | None:
         """Return what is known of the program, if it runs."""
         try:
             with self._file.open("r+", encoding="utf-8") as file:
-                return None if _lock(file) else json.load(file)
+                return None if _lock(file) else Noted(**json.load(file))
         except FileNotFoundError:
             return None
 

@@ -1,4 +1,4 @@
-"""The deployments of prefect.yaml: what they record of a checkout, and how a run starts.
+"""The deployments of prefect.yaml: what they record, and how a run of one starts.
 
 `prefect deploy --all` asks `describe` for what params.yaml says and where the checkout
 is; each run of a deployment first goes there by `enter`.
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -72,8 +71,8 @@ class Schedule(Settings):
     @classmethod
     def _is_timezone(cls, timezone: str) -> str:
         try:
-            ZoneInfo(timezone)
-        except (ValueError, OSError):
+            CronSchedule(cron="0 0 * * *", timezone=timezone)
+        except ValueError:
             raise PydanticCustomError(
                 "timezone", "a time zone has an IANA name, such as 'Europe/London'"
             ) from None
@@ -158,14 +157,14 @@ def current(found: dict[str, DeploymentResponse], version: str) -> bool:
     return active and found.keys() == set(NAMES)
 
 
-def folders(found: Iterable[DeploymentResponse]) -> list[str]:
-    """Return the folders that deployments point to."""
-    steps = [step for one in found for step in one.pull_steps or []]
-    return sorted({values["folder"] for step in steps for values in step.values()})
+def folder(deployment: DeploymentResponse) -> str | None:
+    """Return the folder that a deployment points to, if it is of this kind."""
+    steps = [values for step in deployment.pull_steps or [] for values in step.values()]
+    return next((values["folder"] for values in steps if "folder" in values), None)
 
 
-def deploy(root: Path) -> None:
-    """Make the deployments of prefect.yaml, or bring them up to date.
+def deploy(root: Path, url: str) -> None:
+    """Make the deployments of prefect.yaml on the server at `url`, or renew them.
 
     Raises:
         Unready: Prefect refuses them; its last words are in the message.
@@ -173,6 +172,8 @@ def deploy(root: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=root,
+        # Without it, Prefect would start a server of its own beside the other.
+        env=dict(os.environ) | {"PREFECT_API_URL": url},
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

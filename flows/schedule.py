@@ -10,12 +10,10 @@ history. Exit status: 0 if everything is as it says; 1, with one sentence, if no
 
 import argparse
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -28,33 +26,24 @@ if __name__ == "__main__":
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.states import Cancelling, Crashed
 
-from flows import alarms, deployments, server
+from flows import alarms, deployments, programs, server
 from flows.background import POLL_SECONDS, Background, Unready, alone
 from flows.deployments import NAMES, NIGHTLY, POOL, Schedule
+from flows.programs import SERVER, STOP_SECONDS, WORKER
 from flows.stages import working
 from tasks.settings import BadInput, load
 
-PREFECT = [sys.executable, "-m", "prefect"]
-# One run of each deployment at a time; several wait in the checkout for each other.
-MOST_RUNS = len(NAMES)
-# The first start in a new home makes the database; on a busy machine that takes long.
-SERVER_SECONDS = 120
-WORKER_SECONDS = 60
 # The server looks for new deployments every five seconds.
 SCHEDULER_SECONDS = 60
 CANCEL_SECONDS = 60
-STOP_SECONDS = 15
 
 LOST = "Its worker was gone, so it can't go on; the next run takes up what it had done."
 
-SERVER = Background(ROOT, "server")
-WORKER = Background(ROOT, "worker")
-# There from the first deployment on, until the deployments are removed.
+# The address of the server that has the deployments, until they are removed.
 DEPLOYED = ROOT / ".schedule" / "deployed"
 
 
@@ -66,13 +55,19 @@ def start() -> None:
         Unready: something is in the way.
     """
     schedule = load("schedule", Schedule)
-    _leave_old_place()
-    url = _start_server()
+    programs.leave_old_place()
+    url = server.address()
+    if _deployed_on() not in {url, None}:
+        raise Unready(
+            f"The deployments are on the server at {_deployed_on()}, but the settings "
+            f"of Prefect name {url} now; type `make unschedule` first."
+        )
+    programs.start_server(url)
     with _client(url) as client:
         block = alarms.block(client, schedule.alarms)
-        _deploy(client)
+        _deploy(client, url)
         alarms.put(client, block)
-        _start_worker(client, url)
+        programs.start_worker(client, url)
         _say(client, schedule)
 
 
@@ -82,62 +77,26 @@ def stop() -> None:
     Raises:
         Unready: the server that has the deployments does not answer.
     """
-    if not server.answers(server.address()) and not DEPLOYED.exists():
-        WORKER.stop(STOP_SECONDS)
-        print("Nothing is scheduled; `make schedule` does it.")
-        return
-    with _client(_start_server()) as client:
-        _undeploy(client)
-        alarms.put(client, None)
+    url = _deployed_on() or server.address()
+    removed = False
+    if _deployed_on() or server.answers(url):
+        programs.start_server(url)
+        with _client(url) as client:
+            removed = _undeploy(client)
     DEPLOYED.unlink(missing_ok=True)
-    WORKER.stop(STOP_SECONDS)
-    ours = SERVER.stop(STOP_SECONDS)
-    print(
-        "Stopped: nothing is scheduled any more, and no worker runs here. The history "
-        "stays."
-    )
-    print(
-        "The Prefect server was stopped too."
-        if ours
-        else "The Prefect server runs on: `make schedule` had not started it."
-    )
+    worker, ours = WORKER.stop(STOP_SECONDS), SERVER.stop(STOP_SECONDS)
+    if removed or worker:
+        print("Stopped: nothing is scheduled any more; the history stays.")
+    else:
+        print("Nothing is scheduled here; `make schedule` does it.")
+    if ours:
+        print("The Prefect server was stopped too.")
+    elif server.answers(url):
+        print(f"The server at {url} runs on: `make schedule` had not started it.")
 
 
-def _leave_old_place() -> None:
-    """Stop what was started before the checkout was moved: its paths lead nowhere."""
-    for program in (WORKER, SERVER):
-        if program.elsewhere():
-            program.stop(STOP_SECONDS)
-
-
-def _start_server() -> str:
-    """Return the address of a server that answers, started here if none does."""
-    url = server.address()
-    if server.answers(url):
-        return url
-    if not server.is_local(url):
-        raise Unready(
-            f"The Prefect server at {url} does not answer; start it, or unset "
-            "PREFECT_API_URL to have one here."
-        )
-    if not SERVER.running():
-        _refuse_taken_port(url)
-        SERVER.start([*PREFECT, "server", "start"], dict(os.environ))
-    SERVER.wait_until(lambda: server.answers(url), SERVER_SECONDS)
-    return url
-
-
-def _refuse_taken_port(url: str) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    # A server that is busy is given time to answer after all.
-    while server.taken(url) and not server.answers(url):
-        if time.monotonic() > deadline:
-            port = get_current_settings().server.api.port
-            raise Unready(
-                f"Port {port} is taken by a program that is no Prefect server; end it, "
-                "or choose another: `PREFECT_SERVER_API_PORT=4201 make schedule`."
-            )
-        time.sleep(POLL_SECONDS)
+def _deployed_on() -> str | None:
+    return DEPLOYED.read_text(encoding="utf-8") if DEPLOYED.exists() else None
 
 
 @contextmanager
@@ -149,15 +108,11 @@ def _client(url: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def _deploy(client: SyncPrefectClient) -> None:
+def _deploy(client: SyncPrefectClient, url: str) -> None:
     """Let the deployments be those of prefect.yaml and params.yaml, of this place."""
     found = deployments.existing(client)
-    before = [
-        folder
-        for folder in deployments.folders(found.values())
-        if folder != str(ROOT)
-    ]
-    for folder in before:
+    before = {deployments.folder(one) for one in found.values()} - {str(ROOT)}
+    for folder in filter(None, before):
         if Background(Path(folder), "worker").running():
             raise Unready(
                 f"The checkout in {folder} is scheduled on this server; type "
@@ -169,54 +124,46 @@ def _deploy(client: SyncPrefectClient) -> None:
         deployments.put(client, lost, Crashed(message=LOST))
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    DEPLOYED.write_text(url, encoding="utf-8")
     # A deployment made anew loses its runs that are late or wait.
     if not deployments.current(found, deployments.describe()["version"]):
-        DEPLOYED.touch()
-        deployments.deploy(ROOT)
-    for folder in before:
+        deployments.deploy(ROOT, url)
+    for folder in filter(None, before):
         print(f"The deployments pointed to {folder}; they point to {ROOT} now.")
 
 
-def _undeploy(client: SyncPrefectClient) -> None:
-    """Remove the deployments, and cancel the runs that are under way."""
-    found = deployments.existing(client)
-    runs = deployments.under_way(client, found.values())
-    for deployment in found.values():
+def _undeploy(client: SyncPrefectClient) -> bool:
+    """Remove this checkout's deployments and alarms, and cancel what is under way.
+
+    Returns:
+        whether there were any.
+    """
+    found = [
+        deployment
+        for deployment in deployments.existing(client).values()
+        if not _elsewhere(deployments.folder(deployment))
+    ]
+    runs = deployments.under_way(client, found)
+    for deployment in found:
         client.delete_deployment(deployment.id)
-    worker = WORKER.running()
-    state = Cancelling() if worker else Crashed(message=LOST)
-    deployments.put(client, runs, state)
+    if found:
+        alarms.put(client, None)
+    deployments.put(
+        client, runs, Cancelling() if WORKER.running() else Crashed(message=LOST)
+    )
     deadline = time.monotonic() + CANCEL_SECONDS
     for run in runs:
-        while not (ended := client.read_flow_run(run.id).state).is_final():
+        while not (state := client.read_flow_run(run.id).state) or not state.is_final():
             if time.monotonic() > deadline:
                 raise Unready(f"Run {run.name} did not end when it was cancelled.")
             time.sleep(POLL_SECONDS)
-        print(f"Run {run.name} was under way; it is {ended.name} now.")
+        print(f"Run {run.name} was under way; it is {state.name} now.")
+    return bool(found)
 
 
-def _start_worker(client: SyncPrefectClient, url: str) -> None:
-    """Start the checkout's one worker, if it does not run."""
-    if WORKER.running():
-        return
-    name = socket.gethostname()
-    limit = ["--limit", str(MOST_RUNS), "--name", name]
-    asked = datetime.now(UTC)
-
-    def polls() -> bool:
-        online = WorkerFilter(status=WorkerFilterStatus(any_=["ONLINE"]))
-        return any(
-            worker.name == name
-            and worker.last_heartbeat_time is not None
-            and worker.last_heartbeat_time > asked
-            for worker in client.read_workers_for_work_pool(POOL, worker_filter=online)
-        )
-
-    WORKER.start(
-        [*PREFECT, "worker", "start", "--pool", POOL, *limit],
-        dict(os.environ) | {"PREFECT_API_URL": url},
-    )
-    WORKER.wait_until(polls, WORKER_SECONDS)
+def _elsewhere(folder: str | None) -> bool:
+    """Return whether `folder` is another checkout, and not this one before a move."""
+    return folder != str(ROOT) and folder is not None and Path(folder).exists()
 
 
 def _say(client: SyncPrefectClient, schedule: Schedule) -> None:
@@ -226,15 +173,17 @@ def _say(client: SyncPrefectClient, schedule: Schedule) -> None:
     while (planned := deployments.next_run(client, nightly)) is None:
         if time.monotonic() > deadline:
             raise Unready(
-                f"The server made no run of {NIGHTLY} in {SCHEDULER_SECONDS} s; its log "
-                f"says why: {SERVER.log} if `make schedule` started it."
+                f"The server made no run of {NIGHTLY} in {SCHEDULER_SECONDS} s; its "
+                f"log says why: {SERVER.log} if `make schedule` started it."
             )
         time.sleep(POLL_SECONDS)
     when = planned.astimezone(ZoneInfo(schedule.timezone))
     names = ", ".join(name.partition("/")[2] for name in NAMES)
     told = f"alarms go to {schedule.alarms}" if schedule.alarms else "no alarms"
     print(f"A worker in {ROOT} runs the deployments {names}; {told}.")
-    print(f"The next run is nightly's, {when:%A %d %B %Y at %H:%M} {schedule.timezone}.")
+    print(
+        f"The next run is nightly's, {when:%A %d %B %Y at %H:%M} {schedule.timezone}."
+    )
     print(
         f"Watch it at {get_current_settings().ui_url}/deployments; stop it with "
         "`make unschedule`."

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -43,7 +44,8 @@ def test_a_step_has_one_name_everywhere(graph):
         module = importlib.import_module(f"tasks.{step}")
         assert inspect.isfunction(getattr(module, step)), step
         assert (ROOT / "tests" / f"test_{step}.py").exists(), step
-    assert set(PARAMS) <= {*STEPS, *BESIDE}
+    # `schedule` says when the steps run; none of them reads it.
+    assert set(PARAMS) <= {*STEPS, *BESIDE, "schedule"}
 
 
 def test_the_flow_has_the_edges_of_dvc_yaml(graph):
@@ -212,6 +214,26 @@ def test_the_readmes_commands_are_there():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for module in re.findall(r"python -m ((?:flows|tasks)\.\w+)", README):
         assert Path(ROOT, *module.split(".")).with_suffix(".py").exists(), module
+
+
+def test_the_environment_is_made_anew_where_the_checkout_was_moved_to(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, old)
+
+    def make(folder: Path, option: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", option, "install"]
+        return subprocess.run(
+            command, cwd=folder, check=False, capture_output=True, text=True
+        )
+
+    stamp = old / make(old, "-n").stdout.split()[-1]
+    stamp.parent.mkdir()
+    stamp.touch()
+    assert make(old, "-q").returncode == 0
+    old.rename(new)
+    assert make(new, "-q").returncode == 1
 
 
 def test_ci_runs_the_tests_and_the_checks():

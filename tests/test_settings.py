@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import PositiveInt
 
+from flows.deployments import Schedule
 from tasks.baseline import Baseline
 from tasks.download import Download
 from tasks.normalize import Normalize
@@ -87,6 +88,7 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, content):
         ("normalize", Normalize),
         ("baseline", Baseline),
         ("train", Train),
+        ("schedule", Schedule),
     ],
 )
 def test_the_real_sections_survive_yaml(tmp_path, section, settings):
