@@ -159,7 +159,9 @@ class Pusher:
     def _failed(self, failure: CommandFailed | TimedOut) -> State[Any]:
         """Say that nothing, or not everything, was pushed, and why."""
         reason = (
-            failure.last_line if isinstance(failure, CommandFailed) else str(failure)
+            failure.last_line
+            if isinstance(failure, CommandFailed)
+            else f"it {failure}."
         )
         final = any(words in reason for words in FINAL)
         return Failed(

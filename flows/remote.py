@@ -88,13 +88,9 @@ def fetch_object(root: Path, md5: str, path: Path) -> None:
     _checked(md5)
     with _opened(root) as repo, replacing(path) as temporary:
         cache = repo.cache.local
-        if _is_there(cache, md5):
-            cache.fs.get_file(cache.oid_to_path(md5), str(temporary))
-        else:
+        if not _copied(cache, md5, temporary):
             _download(_source(repo, md5), md5, temporary)
             _keep(cache, md5, temporary)
-        if _md5(temporary) != md5:
-            raise Missing(f"The file {md5} changed while it was copied; try again.")
 
 
 class _Remote:
@@ -148,6 +144,15 @@ def _push(cache: Any, remote: _Remote, md5: str) -> None:
     elif there != Path(path).stat().st_size:
         with remote.answering():
             remote.files.add(path, cache.fs, md5, check_exists=False)
+
+
+def _copied(cache: Any, md5: str, path: Path) -> bool:
+    """Copy a file of the cache to `path`; return whether it is there, and whole."""
+    try:
+        cache.fs.get_file(cache.oid_to_path(md5), str(path))
+    except FileNotFoundError:
+        return False
+    return _md5(path) == md5
 
 
 def _source(repo: Any, md5: str) -> _Remote:

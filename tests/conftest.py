@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,9 @@ def record() -> Record:
     )
 
 
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The session's one Prefect server; gives programs the environment to use it."""
-    home = tmp_path_factory.mktemp("prefect")
+@contextmanager
+def serving_prefect(home: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """Run a Prefect server; give programs the environment to use it."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -142,24 +141,14 @@ def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start"],
-            env=environment,
+            env=environment | settings,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
         wait_until(lambda: answers(f"{url}/health"), seconds=60)
-        with temporary_settings(
-            {
-                PREFECT_API_URL: url,
-                PREFECT_HOME: home,
-                # A flow waits for this thread at its end, up to a second.
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            }
-        ):
-            yield environment | {"PREFECT_API_URL": url}
-            # What was logged is sent from a thread, which needs the server.
-            APILogHandler().flush()
+        yield environment | {"PREFECT_API_URL": url}
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -167,6 +156,26 @@ def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The session's one Prefect server; gives programs the environment to use it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with (
+        serving_prefect(home) as environment,
+        temporary_settings(
+            {
+                PREFECT_API_URL: environment["PREFECT_API_URL"],
+                PREFECT_HOME: home,
+                # A flow waits for this thread at its end, up to a second.
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            }
+        ),
+    ):
+        yield environment
+        # What was logged is sent from a thread, which needs the server.
+        APILogHandler().flush()
 
 
 def answers(url: str) -> bool:

@@ -134,6 +134,18 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     said = flow(by_dvc, prefect_server)
     assert said.count("Finished in state Cached") == 12
 
+    # Somebody else gets it all, where there is a remote, and runs nothing.
+    store = str(by_dvc.parent / "store")
+    run(by_dvc, prefect_server, "dvc", "remote", "add", "--default", "store", store)
+    assert "push to 'store': " in flow(by_dvc, prefect_server, "--push", "always")
+    git(by_dvc, "add", "-A")
+    git(by_dvc, "commit", "-qm", "made")
+    pulled = clone(by_dvc, "pulled")
+    run(pulled, prefect_server, "dvc", "pull")
+    said = flow(pulled, prefect_server)
+    assert said.count("Finished in state Cached") == 11
+    assert "push to 'store': Everything is up to date." in said
+
     metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
     assert list(metrics["models"]) == [
         "baseline",
@@ -175,6 +187,15 @@ def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
     assert not (broken / "data" / "normalized").exists()
     report = json.loads((broken / "reports" / "validation.json").read_text())
     assert report["failures"][0]["value"] == TRAIN + VALID
+
+
+def test_a_push_without_a_remote_is_refused_before_anything_runs(small, prefect_server):
+    command = ["python", "-m", "flows.pipeline", "--push", "always"]
+    ended = end(small, prefect_server, *command)
+    assert ended.returncode == 1
+    assert "The run is to push its results, but DVC has no default" in ended.stdout
+    assert "Task run" not in ended.stdout
+    assert "Traceback" not in ended.stdout
 
 
 def test_an_unknown_target_is_one_sentence(small, prefect_server):
