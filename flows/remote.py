@@ -104,7 +104,8 @@ class _Remote:
             raise NoDefault(
                 "DVC has no default remote; name one by `dvc remote default NAME`."
             ) from error
-        except DvcException as error:
+        except (DvcException, ImportError) as error:
+            # Each kind of remote has a package of its own (dvc-s3, dvc-ssh).
             raise Unreachable(masked(sentence(error), self._settings)) from error
         self.place = self.files.path.removesuffix(FILES)
         self.name = masked(self.files.fs.unstrip_protocol(self.place), self._settings)

@@ -173,8 +173,8 @@ def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries
     state = run(built)
     assert state.name == "Completed"
     assert state.message.startswith(
-        "Every stage is up to date. The results were not pushed to 'store': "
-        "unexpected error - [Errno 20] Not a directory: "
+        "Every stage is up to date. The results were not pushed to 'store' "
+        "(`dvc push` tries again): [Errno 20] Not a directory: "
     )
     assert warnings(state) == [state.message]
     wait_until(lambda: pushes(state) == [("Unavailable", 3)])
@@ -185,7 +185,7 @@ def test_a_run_that_always_pushes_fails_if_it_cannot(built, store):
     store.write_text("no folder")
     state = pushed(built, "always")
     assert state.name == "Failed"
-    assert state.message.startswith("The results were not pushed to 'store': unexpect")
+    assert state.message.startswith("The results were not pushed to 'store' (`dvc pu")
 
 
 def test_what_is_wrong_in_the_configuration_is_not_tried_again(
@@ -195,8 +195,9 @@ def test_what_is_wrong_in_the_configuration_is_not_tried_again(
     built.edit(".dvc/config", "remote = store", "remote = lost")
     state = pushed(built)
     assert state.message == (
-        "Every stage is up to date. The results were not pushed to 'lost': failed to "
-        "push data to the cloud - config file error: remote 'lost' doesn't exist"
+        "Every stage is up to date. The results were not pushed to 'lost' (`dvc push` "
+        "tries again): failed to push data to the cloud - config file error: remote "
+        "'lost' doesn't exist"
     )
     wait_until(lambda: pushes(state) == [("Failed", 1)])
 
@@ -205,8 +206,9 @@ def test_a_push_that_would_leave_files_out_is_none(built, store, three_tries):
     cached(built, built.lock()["first"]["outs"][0]["md5"]).unlink()
     state = pushed(built)
     assert state.message == (
-        "Every stage is up to date. The results were not pushed to 'store': files are "
-        "missing from DVC's cache; `dvc commit` puts them there."
+        "Every stage is up to date. The results were not pushed to 'store' (`dvc push` "
+        "tries again): files are missing from DVC's cache; `dvc commit` puts them "
+        "there."
     )
     wait_until(lambda: pushes(state) == [("Failed", 1)])
     dvc(built, "commit", "--quiet", "--force")
@@ -273,7 +275,8 @@ def test_a_push_that_takes_too_long_is_ended(built, monkeypatch):
         state = pushed(built, "always")
     assert state.name == "Failed"
     assert state.message == (
-        "The results were not pushed to 'store': it took longer than 1.5 s."
+        "The results were not pushed to 'store' (`dvc push` tries again): it took "
+        "longer than 1.5 s."
     )
 
 

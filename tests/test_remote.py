@@ -176,6 +176,12 @@ def test_a_remote_that_refuses_is_one_sentence(project, store, md5):
         push_objects(project.root, [md5])
 
 
+def test_a_kind_of_remote_that_is_not_installed_is_one_sentence(project, md5):
+    default_remote(project, "gs://bucket/mnist")
+    with pytest.raises(Unreachable, match="^gs is supported, but requires 'dvc-gs' to"):
+        push_objects(project.root, [md5])
+
+
 def test_without_a_default_remote_nothing_is_pushed_or_found(project, md5, tmp_path):
     with pytest.raises(NoDefault, match="^DVC has no default remote; name one by `dvc"):
         push_objects(project.root, [md5])
