@@ -87,7 +87,7 @@ def pipeline(
                 labels.finish(ROOT)
                 artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
-            return pusher.finish(run.children, state)
+            return pusher.finish(run, state)
     except (LedgerError, RemoteError) as error:
         return Failed(message=str(error))
 

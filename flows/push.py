@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import Task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
@@ -20,7 +18,10 @@ from prefect.states import Completed, Failed
 from flows.children import Children, CommandFailed, Stopped, TimedOut, environment
 from flows.masks import masked
 from flows.remote import NoDefault, configuration
+from flows.stages import Stages
 
+NAME = "push"
+DESCRIPTION = "Copy the results to DVC's default remote."
 When = Literal["auto", "never", "always"]
 
 # As for the download in dvc.yaml: a network that comes back mostly does so soon. What
@@ -31,6 +32,7 @@ TIMEOUT_SECONDS = 3600.0
 
 # How DVC begins the lines that say why it fails.
 ERROR = "ERROR: "
+UNEXPECTED = "unexpected error - "
 # With this one it does not fail, but leaves out what the next clone will look for.
 INCOMPLETE = "WARNING: Some of the cache files do not exist"
 # What is wrong in the configuration or the environment is wrong the next time too.
@@ -78,37 +80,21 @@ class Pusher:
                 "one by `dvc remote default NAME`, or run with --push auto."
             )
 
-    def finish(self, children: Children, state: State[Any]) -> State[Any]:
+    def finish(self, run: Stages, state: State[Any]) -> State[Any]:
         """Push, if it is to be done; return what the flow ends with.
 
         Args:
-            children: of the flow run.
+            run: the stages, all of which have ended.
             state: what it would end with otherwise; if it failed, nothing is pushed.
         """
         if not state.is_completed() or self._when == "never" or self._remote is None:
             return state
-        pushed = self._submitted(children)
+        pushed = run.beside(NAME, DESCRIPTION, self._run, RETRY_DELAY_SECONDS)
         if not pushed.is_completed() and self._when == "always":
             return Failed(message=pushed.message)
         if not pushed.is_completed():
             get_run_logger().warning("%s", pushed.message)
         return Completed(name=state.name, message=f"{state.message} {pushed.message}")
-
-    def _submitted(self, children: Children) -> State[Any]:
-        task: Task[[Children], State[Any]] = Task(
-            self._run,
-            name="push",
-            task_run_name="push",
-            description="Copy the results to DVC's default remote.",
-            retries=len(RETRY_DELAY_SECONDS),
-            retry_delay_seconds=RETRY_DELAY_SECONDS,
-            retry_condition_fn=_may_pass_next_time,
-            cache_policy=NO_CACHE,
-            persist_result=False,
-        )
-        future = task.submit(children, return_state=False)
-        future.wait()
-        return future.state
 
     def _run(self, children: Children) -> State[Any]:
         """Be the body of the task."""
@@ -149,7 +135,8 @@ class Pusher:
             children.run(command, process, listen, TIMEOUT_SECONDS)
         except CommandFailed as failure:
             errors = [line for line in lines if line.startswith(ERROR)]
-            reason = (errors or lines[-1:] or [""])[0].removeprefix(ERROR)
+            reason = (errors or lines[-1:] or ["it gave no reason."])[0]
+            reason = reason.removeprefix(ERROR).removeprefix(UNEXPECTED)
             raise CommandFailed(failure.status, reason) from failure
         if any(line.startswith(INCOMPLETE) for line in lines):
             reason = "files are missing from DVC's cache; `dvc commit` puts them there."
@@ -166,9 +153,8 @@ class Pusher:
         final = any(words in reason for words in FINAL)
         return Failed(
             name="Failed" if final else "Unavailable",
-            message=f"The results were not pushed to {self._remote!r}: {reason}",
+            message=(
+                f"The results were not pushed to {self._remote!r} (`dvc push` tries "
+                f"again): {reason}"
+            ),
         )
-
-
-def _may_pass_next_time(_task: object, _run: object, state: State[Any]) -> bool:
-    return state.name == "Unavailable"

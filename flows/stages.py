@@ -8,7 +8,7 @@ An unchanged stage ends in the state Cached; a failed one leaves its siblings al
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -114,14 +114,24 @@ class Stages:
         return [self.step(stage, *after) for stage in of_template(name, self._chosen)]
 
     def beside(
-        self, name: str, description: str, body: Callable[[Children], State[Any]]
+        self,
+        name: str,
+        description: str,
+        body: Callable[[Children], State[Any]],
+        retry_delay_seconds: Sequence[float] = (),
     ) -> State[Any]:
-        """Run a task that is no stage, after all that were submitted; wait for it."""
+        """Run a task that is no stage, after all that were submitted; wait for it.
+
+        It is tried again, after each of these delays, while it ends Unavailable.
+        """
         task: Task[[], State[Any]] = Task(
             lambda: body(self.children),
             name=name,
             task_run_name=name,
             description=description,
+            retries=len(retry_delay_seconds),
+            retry_delay_seconds=list(retry_delay_seconds) or None,
+            retry_condition_fn=_may_pass_next_time,
             cache_policy=NO_CACHE,
             persist_result=False,
         )

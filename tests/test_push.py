@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.logging.handlers import APILogHandler
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from test_remote import cached, default_remote, files
 from test_stages import logged
 
@@ -22,7 +22,7 @@ from flows import push
 from flows.children import Children
 from flows.push import Pusher
 from flows.remote import RemoteError, fetch_object, push_objects
-from flows.stages import opened
+from flows.stages import Stages, opened
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = [
@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
 ]
 
+DONE = Completed(message="Every stage is up to date.")
 ALL = ["each@a", "each@b", "first", "last"]
 
 
@@ -61,7 +62,8 @@ def everything(root, when):
             futures = {}
             for name, stage in graph.items():
                 futures[name] = stages.step(name, *(futures[up] for up in stage.after))
-            return pusher.finish(stages.children, stages.finish())
+            done = all(state.is_completed() for state in stages.finish())
+            return pusher.finish(stages, DONE if done else Failed(message="No."))
     except RemoteError as error:
         return Failed(message=str(error))
 
@@ -77,13 +79,9 @@ def pushed(project, when="auto", champions=tuple, targets=()):
     def only_push():
         with Children(1) as children:
             pusher = Pusher(project.root, when, list(targets), champions)
-            return pusher.finish(children, [])
+            return pusher.finish(Stages(None, children, {}, force=False), DONE)
 
     return only_push(return_state=True)
-
-
-def states(state):
-    return [task.name for task in state.result(raise_on_failure=False)]
 
 
 def pushes(state):
@@ -123,27 +121,25 @@ def dvc(project, *arguments):
 
 def test_another_clone_pulls_what_a_run_pushed_and_runs_nothing(project, store):
     state = run(project)
-    assert states(state) == ["Completed"] * 5
-    assert state.result()[-1].message.startswith("push to 'store': 4 files pushed (")
+    assert state.message.startswith(f"{DONE.message} push to 'store': 4 files pushed (")
     assert project.ran() == ALL
     project.commit()
     other = clone(project)
     dvc(other, "pull", "--quiet")
     assert other.read("all.txt") == project.read("all.txt")
     state = run(other)
-    assert states(state) == [*["Cached"] * 4, "Completed"]
-    assert state.result()[-1].message.startswith(
-        "push to 'store': Everything is up to date. ("
+    assert state.message.startswith(
+        f"{DONE.message} push to 'store': Everything is up to date. ("
     )
     assert project.ran() == []
 
 
 def test_without_a_default_remote_there_is_no_such_task(project):
-    assert states(run(project)) == ["Completed"] * 4
+    assert run(project).message == DONE.message
 
 
 def test_who_does_not_want_to_push_does_not(project, store):
-    assert states(run(project, "never")) == ["Completed"] * 4
+    assert run(project, "never").message == DONE.message
     assert not store.exists()
 
 
@@ -159,13 +155,13 @@ def test_who_always_wants_to_push_needs_a_remote_before_anything_runs(project):
 
 def test_nothing_is_pushed_if_a_stage_fails(project, store):
     project.fail("last", 1, "A test says so.")
-    assert states(run(project)) == ["Completed", "Completed", "Completed", "Failed"]
+    assert run(project).message == "No."
     assert not store.exists()
 
 
 def test_only_what_was_asked_for_is_pushed(built, store):
-    (state,) = pushed(built, targets=["each@a"]).result()
-    assert state.message.startswith("push to 'store': 2 files pushed (")
+    state = pushed(built, targets=["each@a"])
+    assert state.message.startswith(f"{DONE.message} push to 'store': 2 files pushed (")
 
 
 def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries):
@@ -176,7 +172,7 @@ def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries
         "Every stage is up to date. The results were not pushed to 'store' "
         "(`dvc push` tries again): [Errno 20] Not a directory: "
     )
-    assert warnings(state) == [state.message]
+    assert warnings(state) == [state.message.removeprefix(f"{DONE.message} ")]
     wait_until(lambda: pushes(state) == [("Unavailable", 3)])
     assert built.status() == {}
 
@@ -212,7 +208,7 @@ def test_a_push_that_would_leave_files_out_is_none(built, store, three_tries):
     )
     wait_until(lambda: pushes(state) == [("Failed", 1)])
     dvc(built, "commit", "--quiet", "--force")
-    assert states(pushed(built)) == ["Completed"]
+    assert "push to 'store': " in pushed(built).message
     assert len(files(store)) == 4
 
 
@@ -224,7 +220,7 @@ def test_champions_are_pushed_after_all_else_and_a_retry_may_pass(
     built.repro()
     champions = iter([["0" * 32], [old]])
     state = pushed(built, champions=lambda: next(champions))
-    assert states(state) == ["Completed"]
+    assert "push to 'store': " in state.message
     wait_until(lambda: pushes(state) == [("Completed", 2)])
     assert old[2:] in files(store)
     assert len(files(store)) == 5
@@ -253,9 +249,10 @@ def test_a_push_is_stopped_with_the_flow(built):
     def stopped():
         with silent_remote(built) as server, Children(1) as children:
             pusher = Pusher(built.root, "auto", [])
+            stages = Stages(None, children, {}, force=False)
             context = contextvars.copy_context()
             with ThreadPoolExecutor(1) as pool:
-                pushed = pool.submit(context.run, pusher.finish, children, [])
+                pushed = pool.submit(context.run, pusher.finish, stages, DONE)
                 connection, _ = server.accept()
                 children.stop()
                 state = pushed.result()
@@ -306,8 +303,8 @@ def s3(project, monkeypatch):
 
 
 def test_s3_is_a_remote_like_any_other(built, s3, tmp_path):
-    (state,) = pushed(built, "always").result()
-    assert state.message.startswith("push to 'store': 4 files pushed (")
+    state = pushed(built, "always")
+    assert state.message.startswith(f"{DONE.message} push to 'store': 4 files pushed (")
     built.commit()
     other = clone(built)
     dvc(other, "pull", "--quiet")
