@@ -136,7 +136,7 @@ class Stages:
             persist_result=False,
         )
         future: PrefectFuture[Any] = task.submit(
-            wait_for=self._futures, return_state=False
+            wait_for=self._futures[-1:], return_state=False
         )
         future.wait()
         return future.state
