@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,21 +16,17 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterState,
-    FlowRunFilterStateName,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.states import Failed
-from pydantic import field_validator
-from pydantic_core import PydanticCustomError
 
 from flows.background import Unready
-from tasks.settings import Settings, load
+from flows.clock import Schedule
+from tasks.settings import load
 
 POOL = "mnist-sgd"
 NIGHTLY = "mnist-sgd/nightly"
@@ -39,53 +34,6 @@ NAMES = (NIGHTLY, "mnist-sgd/on-demand", "rollback/rollback")
 # What a deployment takes from the checkout when it is made, and not at every run.
 RECORDED = ("prefect.yaml", "flows/pipeline.py", "flows/rollback.py")
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-
-
-class Schedule(Settings):
-    """`schedule` in params.yaml.
-
-    Attributes:
-        cron: when the deployment `nightly` runs.
-        timezone: whose clock that is, by its IANA name.
-        alarms: the saved Prefect block that is told of a run that did not go well, as
-            TYPE/NAME; none means that nobody is told.
-    """
-
-    cron: str
-    timezone: str
-    alarms: str | None
-
-    @field_validator("cron")
-    @classmethod
-    def _is_cron(cls, cron: str) -> str:
-        try:
-            return CronSchedule(cron=cron).cron
-        except ValueError:
-            raise PydanticCustomError(
-                "cron",
-                "cron has five fields, minute, hour, day, month and weekday, such as "
-                "'0 3 * * *'",
-            ) from None
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, timezone: str) -> str:
-        try:
-            CronSchedule(cron="0 0 * * *", timezone=timezone)
-        except ValueError:
-            raise PydanticCustomError(
-                "timezone", "a time zone has an IANA name, such as 'Europe/London'"
-            ) from None
-        return timezone
-
-    @field_validator("alarms")
-    @classmethod
-    def _is_block(cls, alarms: str | None) -> str | None:
-        if alarms is not None and len([*filter(None, alarms.split("/"))]) != 2:
-            raise PydanticCustomError(
-                "block", "a block is named TYPE/NAME, such as 'slack-webhook/ops'"
-            )
-        return alarms
 
 
 def describe() -> dict[str, str]:
@@ -182,19 +130,6 @@ def deploy(root: Path, url: str) -> None:
     if ended.returncode:
         lines = [line.strip() for line in ended.stdout.split("\n") if line.strip()]
         raise Unready(f"`prefect deploy --all` failed: {lines[-1]}")
-
-
-def next_run(client: SyncPrefectClient, nightly: DeploymentResponse) -> datetime | None:
-    """Return when the next run of the schedule is, if the server has made one."""
-    planned = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[nightly.id]),
-            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"])),
-        ),
-        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
-        limit=1,
-    )
-    return planned[0].next_scheduled_start_time if planned else None
 
 
 def under_way(

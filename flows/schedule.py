@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,15 +29,14 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.states import Cancelling, Crashed
 
-from flows import alarms, deployments, programs, server
+from flows import alarms, clock, deployments, programs, server
 from flows.background import POLL_SECONDS, Background, Unready, alone
-from flows.deployments import NAMES, NIGHTLY, POOL, Schedule
+from flows.clock import Schedule
+from flows.deployments import NAMES, NIGHTLY, POOL
 from flows.programs import SERVER, STOP_SECONDS, WORKER
 from flows.stages import working
 from tasks.settings import BadInput, load
 
-# The server looks for new deployments every five seconds.
-SCHEDULER_SECONDS = 60
 CANCEL_SECONDS = 60
 
 LOST = "Its worker was gone, so it can't go on; the next run takes up what it had done."
@@ -169,15 +167,7 @@ def _elsewhere(folder: str | None) -> bool:
 def _say(client: SyncPrefectClient, schedule: Schedule) -> None:
     """Say in three lines what runs, when, and how to watch and stop it."""
     nightly = client.read_deployment_by_name(NIGHTLY)
-    deadline = time.monotonic() + SCHEDULER_SECONDS
-    while (planned := deployments.next_run(client, nightly)) is None:
-        if time.monotonic() > deadline:
-            raise Unready(
-                f"The server made no run of {NIGHTLY} in {SCHEDULER_SECONDS} s; its "
-                f"log says why: {SERVER.log} if `make schedule` started it."
-            )
-        time.sleep(POLL_SECONDS)
-    when = planned.astimezone(ZoneInfo(schedule.timezone))
+    when = clock.next_run(client, nightly, schedule)
     names = ", ".join(name.partition("/")[2] for name in NAMES)
     told = f"alarms go to {schedule.alarms}" if schedule.alarms else "no alarms"
     print(f"A worker in {ROOT} runs the deployments {names}; {told}.")

@@ -29,9 +29,9 @@ from prefect.states import Cancelling
 from test_pipeline import clone, small
 from webserver import serving
 
-from flows import alarms, deployments, programs
+from flows import alarms, clock, deployments, programs
 from flows.background import Unready
-from flows.deployments import Schedule
+from flows.clock import Schedule
 from flows.schedule import LOST
 from flows.stages import working
 from tasks.settings import BadInput, load
@@ -162,8 +162,8 @@ def test_make_schedule_starts_everything_and_says_so_in_three_lines(scheduled, c
         "`make unschedule`."
     )
     nightly = client.read_deployment_by_name(NIGHTLY)
-    (clock,) = nightly.schedules
-    assert (clock.schedule.cron, clock.schedule.timezone) == (
+    (kept,) = nightly.schedules
+    assert (kept.schedule.cron, kept.schedule.timezone) == (
         "* * * * *",
         "Asia/Kathmandu",
     )
@@ -191,7 +191,7 @@ def test_typed_again_it_changes_nothing_and_says_the_same(scheduled, client):
     assert not deployments.current(found, "another")
     paused = found[NIGHTLY].model_copy(update={"paused": True})
     assert not deployments.current(found | {NIGHTLY: paused}, version)
-    (off,) = [clock.model_copy(update={"active": False}) for clock in paused.schedules]
+    (off,) = [one.model_copy(update={"active": False}) for one in paused.schedules]
     silent = found[NIGHTLY].model_copy(update={"schedules": [off]})
     assert not deployments.current(found | {NIGHTLY: silent}, version)
 
@@ -249,6 +249,18 @@ def test_alarms_without_their_block_change_nothing(scheduled, client):
 def test_a_run_of_the_clock_is_made_and_runs(scheduled, client):
     wait_until(lambda: "Completed" in by_the_clock(client), seconds=120)
     assert (scheduled.root / "reports" / "metrics.json").exists()
+
+
+def test_planned_runs_of_a_clock_that_is_no_more_are_forgotten(scheduled, client):
+    nightly = client.read_deployment_by_name(NIGHTLY)
+    wait_until(lambda: len(clock.planned(client, nightly)) > 30)
+    before = {run.id for run in clock.planned(client, nightly)}
+    hourly = Schedule(cron="0 * * * *", timezone="Asia/Kathmandu", alarms=None)
+    clock.forget(client, nightly, hourly)
+    # 05:45 ahead of UTC, its hours begin at a quarter past.
+    kept = [run for run in clock.planned(client, nightly) if run.id in before]
+    assert {run.next_scheduled_start_time.minute for run in kept} <= {15}
+    assert len(kept) <= 1
 
 
 def by_the_clock(client):

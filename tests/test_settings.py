@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import PositiveInt
 
-from flows.deployments import Schedule
+from flows.clock import Schedule
 from tasks.baseline import Baseline
 from tasks.download import Download
 from tasks.normalize import Normalize
