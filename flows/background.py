@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,10 +24,11 @@ class Unready(Exception):
 
 
 class Noted(NamedTuple):
-    """What is known of a program that runs: its process, and where it was started."""
+    """What is known of a program that runs: its process, and of what it was started."""
 
     pid: int
     folder: str
+    environment: str
 
 
 class Background:
@@ -42,10 +44,13 @@ class Background:
         """Return whether the program runs."""
         return self._noted() is not None
 
-    def elsewhere(self) -> str | None:
-        """Return the folder that it was started in, if the checkout was moved since."""
+    def outdated(self) -> bool:
+        """Return whether it runs, but of a place or an environment that is gone.
+
+        Then its files are other ones than those it began with, or none.
+        """
         noted = self._noted()
-        return noted.folder if noted and noted.folder != str(self.root) else None
+        return noted is not None and noted[1:] != (str(self.root), _environment())
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
         """Start the program in a session of its own, its output in its log.
@@ -72,7 +77,8 @@ class Background:
                     pass_fds=[file.fileno()],
                 )
             file.truncate(0)
-            json.dump(Noted(process.pid, str(self.root))._asdict(), file)
+            noted = Noted(process.pid, str(self.root), _environment())
+            json.dump(noted._asdict(), file)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until the program is ready.
@@ -118,6 +124,12 @@ class Background:
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
         return f"{said[-1] if said else 'it said nothing.'} (See {self.log}.)"
+
+
+def _environment() -> str:
+    """Return what changes whenever the virtual environment is made anew."""
+    made = Path(sys.prefix, "pyvenv.cfg")
+    return f"{sys.prefix} {made.stat().st_mtime_ns if made.exists() else ''}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from prefect.settings import get_current_settings
 from flows import server
 from flows.background import POLL_SECONDS, Background, Unready
 from flows.deployments import NAMES, POOL
+from flows.stages import working
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -30,10 +31,20 @@ SERVER = Background(ROOT, "server")
 WORKER = Background(ROOT, "worker")
 
 
-def leave_old_place() -> None:
-    """Stop what was started before the checkout was moved: its paths lead nowhere."""
+def stop_outdated() -> None:
+    """Stop what runs of a checkout before its move, or of a replaced environment.
+
+    Raises:
+        Unready: a run is under way, which would be lost.
+    """
     for program in (WORKER, SERVER):
-        if program.elsewhere():
+        if program.outdated():
+            if working(ROOT):
+                raise Unready(
+                    f"The {program.name} must be started again, because the checkout "
+                    "or its environment has changed, but a run is under way; type "
+                    "this again when it has ended."
+                )
             program.stop(STOP_SECONDS)
 
 

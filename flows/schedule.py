@@ -53,7 +53,7 @@ def start() -> None:
         Unready: something is in the way.
     """
     schedule = load("schedule", Schedule)
-    programs.leave_old_place()
+    programs.stop_outdated()
     url = server.address()
     if _deployed_on() not in {url, None}:
         raise Unready(

@@ -64,7 +64,9 @@ def test_what_was_killed_does_not_run_though_its_number_is_someone_elses(worker)
     os.kill(number(worker), signal.SIGKILL)
     wait_until(lambda: not worker.running())
     noted = worker.log.with_suffix(".json")
-    noted.write_text(json.dumps({"pid": os.getpid(), "folder": str(worker.root)}))
+    noted.write_text(
+        json.dumps({"pid": os.getpid(), "folder": "f", "environment": "e"})
+    )
     assert not worker.running()
     assert worker.stop(1) is False
 
@@ -76,17 +78,24 @@ def test_one_that_does_not_listen_is_killed(worker):
     assert not alive(pid)
 
 
-def test_one_that_was_started_before_the_checkout_was_moved_is_known(worker, tmp_path):
+def test_one_that_was_started_before_the_checkout_was_moved_is_outdated(tmp_path):
     (tmp_path / "old").mkdir()
     old = Background(tmp_path / "old", "worker")
     start(old, WORK)
     number(old)
-    assert old.elsewhere() is None
+    assert not old.outdated()
     (tmp_path / "old").rename(tmp_path / "new")
     new = Background(tmp_path / "new", "worker")
-    assert new.elsewhere() == str(tmp_path / "old")
+    assert new.outdated()
     assert new.stop(10) is True
-    assert new.elsewhere() is None
+    assert not new.outdated()
+
+
+def test_one_of_an_environment_that_was_made_anew_is_outdated(worker, monkeypatch):
+    start(worker, WORK)
+    assert not worker.outdated()
+    monkeypatch.setattr(sys, "prefix", str(worker.root))
+    assert worker.outdated()
 
 
 def test_one_that_ends_at_once_is_quoted(worker):

@@ -287,6 +287,8 @@ def test_a_moved_checkout_says_to_deploy_it_again(scheduled, client):
 
     CustomWebhookNotificationBlock(name="ops", url="http://127.0.0.1:9").save("ops")
     scheduled.edit(cron="0 5 * * *", alarms="custom-webhook/ops")
+    # A run of the clock may have begun before the move.
+    wait_until(lambda: not working(new), seconds=60)
     status, said = scheduled.schedule()
     assert (status, len(said)) == (0, 4), said
     assert said[0] == f"The deployments pointed to {old}; they point to {new} now."
