@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 import sklearn
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from tasks import command, models, splits
 from tasks.models import Description, Model
-from tasks.settings import Settings, load
+from tasks.settings import Count, Settings, load
 from tasks.splits import Floats, Pixels, Scale, Split
 
 NORMALIZED = Path("data/normalized")
@@ -41,7 +41,7 @@ class Baseline(Settings):
     solver: Literal["lbfgs", "liblinear"]
     C_images: PositiveFloat
     device: Literal["auto", "cpu", "cuda"]
-    max_iter: PositiveInt
+    max_iter: Count
     tol: PositiveFloat
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from tasks import models
 from tasks.models import Model
-from tasks.settings import Settings, load
+from tasks.settings import BadInput, Settings, Word, load
 
 MODELS = Path("models")
 BASELINE = "baseline"
@@ -18,7 +18,7 @@ class Trained(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
-    variants: dict[str, Any]
+    variants: dict[Word, Any]
 
 
 def networks() -> list[str]:
@@ -30,8 +30,15 @@ def read() -> dict[str, Model]:
     """Return every model by name, the baseline first.
 
     Raises:
-        BadInput: a file is not a model.
+        BadInput: a file is not a model, or one for other inputs or classes.
         FileNotFoundError: one has not been trained yet.
     """
     names = [BASELINE, *networks()]
-    return {name: models.load(MODELS / f"{name}.safetensors") for name in names}
+    trained = {name: models.load(MODELS / f"{name}.safetensors") for name in names}
+    kinds = {(m.weights.shape, m.description.classes) for m in trained.values()}
+    if len(kinds) > 1:
+        raise BadInput(
+            f"The models in {MODELS} are not for the same pixels and classes; train "
+            "them anew."
+        )
+    return trained

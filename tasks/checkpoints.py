@@ -42,5 +42,5 @@ def load(path: Path, fingerprint: str) -> Tensors | None:
             if (file.metadata() or {}).get(METADATA) != fingerprint:
                 return None
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (FileNotFoundError, SafetensorError):
+    except (OSError, SafetensorError):
         return None

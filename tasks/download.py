@@ -10,16 +10,32 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from tasks import command, files, idx, sources
 from tasks.mirrors import Unavailable
-from tasks.settings import BadInput, Settings, load
+from tasks.settings import BadInput, Settings, load, printable
 
 RAW = Path("data/raw")
 
 Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _without_secrets(source: str) -> str:
+    """Refuse a password or a token: git and dvc.lock would keep it for good."""
+    address = source.partition("://")[2]
+    if "@" in address or "?" in address:
+        raise PydanticCustomError(
+            "secret",
+            "holds a password or a query, which would be kept in git and dvc.lock; "
+            "put a password into ~/.netrc",
+        )
+    return source
+
+
+Source = Annotated[Text, AfterValidator(_without_secrets)]
 
 
 class Download(Settings):
@@ -33,8 +49,8 @@ class Download(Settings):
     """
 
     dataset: Text
-    sources: tuple[Text, ...] = Field(min_length=1)
-    timeout: float = Field(gt=0, allow_inf_nan=False)
+    sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
+    timeout: Annotated[float, Field(gt=0, le=sources.PATIENCE)]
     sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
 
 
@@ -57,7 +73,11 @@ def download(settings: Download, folder: Path) -> str:
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     shutil.rmtree(partial, ignore_errors=True)
-    print(f"{folder}: {len(contents)} files of {settings.dataset} from {source}.")
+    print(
+        printable(
+            f"{folder}: {len(contents)} files of {settings.dataset} from {source}."
+        )
+    )
     return source
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 
 from tasks import candidates, command, files, metrics, splits
 from tasks.models import Model
+from tasks.settings import BadInput
 from tasks.splits import Name, Split
 
 NORMALIZED = Path("data/normalized")
@@ -43,7 +44,11 @@ def evaluate(
     """Measure `trained` on train and validation, and the best of them on test.
 
     The best has the highest accuracy on validation; of several, the first.
+
+    Raises:
+        BadInput: an image has a label that a model does not know.
     """
+    _refuse_unknown_labels(trained, splits_by_name)
     valid = splits_by_name["valid"]
     figures: dict[str, dict[str, Any]] = {name: {} for name in trained}
     counts: dict[tuple[str, str], Any] = {}
@@ -68,6 +73,22 @@ def evaluate(
         calibration=_calibration_table(predictions, trained),
         predictions=predictions.rename_axis("index"),
     )
+
+
+def _refuse_unknown_labels(
+    trained: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
+) -> None:
+    labels = {
+        label
+        for part in splits_by_name.values()
+        for label in np.unique(part.labels).tolist()
+    }
+    for name, model in trained.items():
+        if unknown := labels - set(model.description.classes):
+            raise BadInput(
+                f"Model {name} has no class {min(unknown)}, which is the label of an "
+                "image; train it anew."
+            )
 
 
 class Scores(NamedTuple):

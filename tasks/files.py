@@ -1,4 +1,7 @@
-"""Write a file whole or not at all: a temporary name first, then one rename."""
+"""Read what is not too large; write a file whole or not at all.
+
+Written is to a temporary name first, then comes one rename.
+"""
 
 import json
 import os
@@ -7,6 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tasks.settings import BadInput
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of the file at `path`.
+
+    Raises:
+        BadInput: it has more than `most` bytes, or is no regular file.
+        FileNotFoundError: there is none.
+    """
+    if path.stat() and not path.is_file():
+        raise BadInput(f"{path} is no file; move it away.")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise BadInput(f"{path} has more than {most:,} bytes; it is not ours.")
+    return content
 
 
 @contextmanager

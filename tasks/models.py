@@ -6,12 +6,13 @@ that is needed to use them: architecture, scale of the pixels, classes, paramete
 """
 
 import json
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
@@ -21,6 +22,13 @@ from tasks.splits import Floats, Pixels, Scale
 
 # safetensors writes several metadata keys in a random order; one key has none.
 METADATA = "model"
+# One of 784 inputs and 10 classes has 32 kB. With this bound on the file all that its
+# header can ask for is bounded too.
+MAX_BYTES = 10_000_000
+# What is larger is no weight, and might overflow when multiplied with an input.
+MAX_WEIGHT = 1e20
+
+Label = Annotated[int, Field(ge=0, le=255)]
 
 
 class Description(Settings):
@@ -38,8 +46,14 @@ class Description(Settings):
     architecture: Literal["linear"] = "linear"
     link: Literal["softmax", "one-vs-rest"]
     scale: Scale
-    classes: tuple[int, ...]
+    classes: Annotated[tuple[Label, ...], Field(min_length=1, max_length=256)]
     parameters: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _a_class_is_one_column(self) -> Self:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class has two columns")
+        return self
 
 
 class Model(Settings):
@@ -56,7 +70,15 @@ class Model(Settings):
 
         Args:
             images: uint8 (N, rows, columns).
+
+        Raises:
+            BadInput: it was trained on images of another size.
         """
+        if (pixels := math.prod(images.shape[1:])) != len(self.weights):
+            raise BadInput(
+                f"a model takes images of {len(self.weights)} pixels, not of {pixels}; "
+                "train it anew."
+            )
         inputs = self.description.scale.standardize(images)
         scores = (inputs @ self.weights + self.bias).astype(np.float64)
         if self.description.link == "one-vs-rest":
@@ -93,25 +115,41 @@ def load(path: Path) -> Model:
     """Read a model.
 
     Raises:
-        BadInput: the file is not one that `save` writes, or its numbers are not finite.
+        BadInput: the file is not one that `save` writes, or its numbers are no weights.
         FileNotFoundError: there is none.
     """
-    path.stat()  # it names the file that is missing; safetensors would not
+    if path.stat().st_size > MAX_BYTES:
+        raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; train it anew.")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             metadata = (file.metadata() or {})[METADATA]
-        description = Description.model_validate_json(metadata)
-    except (SafetensorError, ValidationError, KeyError):
+            description = Description.model_validate_json(metadata)
+            _refuse_others(path, _layout(file), len(description.classes))
+            tensors = {name: file.get_tensor(name) for name in ("weights", "bias")}
+    except (SafetensorError, ValidationError, KeyError, IsADirectoryError):
         raise BadInput(f"{path} is not a model of ours; train it anew.") from None
-    inputs = tensors["weights"].shape[0] if "weights" in tensors else 0
-    expected = {
-        "bias": ((len(description.classes),), np.dtype(np.float32)),
-        "weights": ((inputs, len(description.classes)), np.dtype(np.float32)),
-    }
-    found = {name: (values.shape, values.dtype) for name, values in tensors.items()}
+    for values in tensors.values():
+        # Not so for what is not a number, either.
+        if not (np.abs(values) <= MAX_WEIGHT).all():
+            raise BadInput(
+                f"{path} holds numbers that are not finite, or above {MAX_WEIGHT:g}; "
+                "train it anew."
+            )
+    return Model(**tensors, description=description)
+
+
+def _layout(file: Any) -> dict[str, tuple[str, list[int]]]:
+    """Return type and shape of each tensor, of which none is read."""
+    slices = {name: file.get_slice(name) for name in sorted(file.keys())}
+    return {n: (one.get_dtype(), one.get_shape()) for n, one in slices.items()}
+
+
+def _refuse_others(
+    path: Path, found: dict[str, tuple[str, list[int]]], classes: int
+) -> None:
+    """Raise BadInput unless there are weights (inputs, classes) and a bias, float32."""
+    _, shape = found.get("weights", ("", []))
+    inputs = max(1, *shape[:1], 0)
+    expected = {"bias": ("F32", [classes]), "weights": ("F32", [inputs, classes])}
     if found != expected:
         raise BadInput(f"{path} holds {found}, not {expected}; train it anew.")
-    if not all(np.isfinite(values).all() for values in tensors.values()):
-        raise BadInput(f"{path} holds numbers that are not finite; train it anew.")
-    return Model(**tensors, description=description)

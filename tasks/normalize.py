@@ -8,10 +8,8 @@ beside the pixels, which stay bytes.
 
 from pathlib import Path
 
-from pydantic import PositiveInt
-
 from tasks import command, idx, splits
-from tasks.settings import BadInput, Settings, load
+from tasks.settings import BadInput, Count, Settings, load
 from tasks.splits import Name, Scale, Split
 
 RAW = Path("data/raw")
@@ -25,7 +23,7 @@ class Normalize(Settings):
         validation: number of images held out from the end of the training files.
     """
 
-    validation: PositiveInt
+    validation: Count
 
 
 def normalize(

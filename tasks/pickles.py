@@ -66,8 +66,15 @@ def _latin1(text: str, encoding: str) -> str:
     when its array is made.
     """
     if encoding != "latin1":
-        raise ValueError(f"bytes are encoded as {encoding!r}, not as latin1")
+        # It may be of any type, and its text of any length: a tuple of itself, twice,
+        # a hundred times over has one of 2^100 letters.
+        raise ValueError(f"bytes are encoded as '{_brief(encoding)}', not as latin1")
     return text
+
+
+def _brief(value: object) -> str:
+    """Return what a pickle holds in a few letters."""
+    return value[:40] if isinstance(value, str) else type(value).__name__
 
 
 GLOBALS = {
@@ -164,6 +171,8 @@ def _split(pair: object, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
     labels = _whole(_values(classes, "i8"), 1)
     if images.shape != (*labels.shape, math.prod(shape)):
         raise ValueError(f"images are {images.shape}, labels {labels.shape}")
+    if not labels.size:
+        raise ValueError("a part of it is empty")
     return images.reshape(-1, *shape), labels
 
 
@@ -174,14 +183,14 @@ def _values(array: object, code: str) -> NDArray[Any]:
     _, shape, dtype, by_columns, text = _items(array.state, 5)
     if not isinstance(dtype, _Dtype) or dtype.arguments[:1] != (code,):
         raise ValueError(f"it has an array of {_name(dtype)}, not of {code}")
-    _, order, *_ = dtype.state
+    _, order, *_ = _items(dtype.state, 8)
     if order not in ("<", ">") or by_columns or not isinstance(text, str):
         raise ValueError("it has an array that is not plain rows of numbers")
     return np.frombuffer(text.encode("latin1"), np.dtype(order + code)).reshape(shape)
 
 
 def _name(dtype: object) -> str:
-    return str(dtype.arguments[0]) if isinstance(dtype, _Dtype) else "no dtype"
+    return _brief(dtype.arguments[0]) if isinstance(dtype, _Dtype) else "no dtype"
 
 
 def _whole(values: NDArray[Any], scale: int) -> Bytes:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
 
 from tasks import files, settings
 from tasks.models import Model
-from tasks.settings import BadInput, Settings
+from tasks.settings import BadInput, Settings, Word
 from tasks.splits import SPLITS, Split
 
 FOLDER = Path(".checkpoints/seeds")
@@ -64,7 +64,7 @@ class Train(Settings):
     model_config = ConfigDict(extra="allow")
 
     seed: int
-    variants: dict[str, Any] = Field(min_length=1)
+    variants: dict[Word, Any] = Field(min_length=1)
 
 
 def measure(

@@ -4,7 +4,6 @@ Reads `data/normalized/`, `models/` and what evaluate wrote under `reports/`; wr
 `reports/report.html`, which needs nothing else to be read, and `reports/figures/*.svg`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from tasks import candidates, canvas, charts, command, files, page, pictures, splits
+from tasks import (
+    candidates,
+    canvas,
+    charts,
+    columns,
+    command,
+    files,
+    page,
+    pictures,
+    scores,
+    splits,
+)
 from tasks.candidates import MODELS
 from tasks.models import Model
 from tasks.page import Drawing
+from tasks.settings import BadInput
 from tasks.splits import Name, Scale, Split
 
 NORMALIZED = Path("data/normalized")
@@ -305,25 +316,51 @@ def _labels(trained: Mapping[str, Model]) -> list[int]:
     return list(next(iter(trained.values())).description.classes)
 
 
+def _read(models: list[str], networks: list[str], valid: Split) -> Results:
+    """Return what evaluate and train wrote of these models.
+
+    Raises:
+        BadInput: a file is damaged, or of other models or images.
+    """
+    predicted: dict[str, type] = {"index": int, "label": int}
+    for name in models:
+        predicted |= {name: int, f"{name}_probability": float}
+    counted = {"model": str, "split": str, "actual": int, "predicted": int}
+    binned = {"model": str, "confidence": float, "accuracy": float, "images": int}
+
+    def table(name: str, types: Mapping[str, type]) -> pd.DataFrame:
+        return columns.read(REPORTS / f"{name}.csv", types, "evaluate")
+
+    def history(network: str, kind: str, column: str) -> np.ndarray:
+        path = MODELS / f"{network}.{kind}.csv"
+        made_by = f"train@{network}"
+        return columns.read(path, {column: float}, made_by)[column].to_numpy()
+
+    results = Results(
+        metrics=scores.read(REPORTS / "metrics.json"),
+        confusion=table("confusion", {**counted, "images": int}),
+        calibration=table("calibration", binned),
+        predictions=table("predictions", predicted),
+        loss={name: history(name, "loss", "loss") for name in networks},
+        accuracy={name: history(name, "accuracy", "valid") for name in networks},
+    )
+    rows = np.arange(len(valid.labels))
+    if list(results.metrics["models"]) != models or not np.array_equal(
+        results.predictions["index"], rows
+    ):
+        raise BadInput(
+            f"{REPORTS} tells of other models or images; run "
+            "`dvc repro --force evaluate`."
+        )
+    return results
+
+
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
-    names = candidates.networks()
-    results = Results(
-        metrics=json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8")),
-        confusion=pd.read_csv(REPORTS / "confusion.csv"),
-        calibration=pd.read_csv(REPORTS / "calibration.csv"),
-        predictions=pd.read_csv(REPORTS / "predictions.csv"),
-        loss={
-            n: pd.read_csv(MODELS / f"{n}.loss.csv")["loss"].to_numpy() for n in names
-        },
-        accuracy={
-            n: pd.read_csv(MODELS / f"{n}.accuracy.csv")["valid"].to_numpy()
-            for n in names
-        },
-    )
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
     trained = candidates.read()
+    results = _read(list(trained), candidates.networks(), parts["valid"])
     # Not of params.yaml, but what the models that are shown were trained with.
     params = {name: model.description.parameters for name, model in trained.items()}
     scale = splits.load_scale(NORMALIZED)

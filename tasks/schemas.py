@@ -13,10 +13,10 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaError, SchemaErrors
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks.settings import Settings
+from tasks.settings import Count, Settings
 from tasks.tables import NO_ROW
 
 LISTED = 20  # a breach lists this many failures at most; the others are only counted
@@ -30,13 +30,16 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ink = Annotated[float, Field(ge=0, le=255)]
+Side = Annotated[int, Field(ge=1, le=10_000)]  # of an image, in pixels
+# YAML has lists, no tuples.
+RANGE = Field(strict=False), AfterValidator(_ascending)
 
 
 class Counts(Settings):
     """The number of images, and so of labels, in each split."""
 
-    train: PositiveInt
-    test: PositiveInt
+    train: Count
+    test: Count
 
 
 class DataSheet(Settings):
@@ -52,12 +55,12 @@ class DataSheet(Settings):
         brightest: an image's brightest pixel is at least this.
     """
 
-    shape: tuple[PositiveInt, PositiveInt]
+    shape: Annotated[tuple[Side, Side], Field(strict=False)]
     classes: Annotated[int, Field(ge=1, le=256)]
     counts: Counts
-    class_share: Annotated[tuple[Share, Share], AfterValidator(_ascending)]
-    mean_ink: Annotated[tuple[Ink, Ink], AfterValidator(_ascending)]
-    lit_share: Annotated[tuple[Share, Share], AfterValidator(_ascending)]
+    class_share: Annotated[tuple[Share, Share], *RANGE]
+    mean_ink: Annotated[tuple[Ink, Ink], *RANGE]
+    lit_share: Annotated[tuple[Share, Share], *RANGE]
     brightest: Annotated[int, Field(ge=0, le=255)]
 
 

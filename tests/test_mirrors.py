@@ -6,10 +6,9 @@ import subprocess
 import time
 
 import pytest
-import requests
 from webserver import answer, serving, status
 
-from tasks.mirrors import Mirror, Missing, Unavailable
+from tasks.mirrors import Mirror, Missing, Session, Unavailable
 from tasks.settings import BadInput
 
 CONTENT = bytes(range(256)) * 1000
@@ -23,7 +22,7 @@ def web():
 
 @pytest.fixture
 def mirror(tmp_path):
-    with requests.Session() as session:
+    with Session() as session:
         yield Mirror(
             session,
             timeout=0.2,
@@ -216,7 +215,7 @@ def trickle(handler):
 def test_a_trickle_is_borne_until_the_deadline_and_kept(web, tmp_path):
     web.pages["/file"] = trickle
     start = time.monotonic()
-    with requests.Session() as session:
+    with Session() as session:
         mirror = Mirror(session, 5, start + 0.3, 300_000, tmp_path)
         with pytest.raises(Unavailable, match="is too slow; what came is kept"):
             mirror.get(f"{web.url}/file", whole)

@@ -77,7 +77,10 @@ def test_a_mirror_that_lacks_a_file_is_named_with_it(contents, want):
         (b"\0\0\x08\x01\0\0\0\x01\x07", "its 9 bytes, which begin with"),
         (gzip.compress(b"another"), "its 7 bytes, which begin with b'another'"),
         (gzip.compress(b"cut short")[:-9], "is no whole gzip file"),
-        (gzip.compress(b"damaged")[:-8] + bytes(8), "is no whole gzip file: CRC"),
+        (
+            gzip.compress(b"damaged")[:-8] + bytes(8),
+            "is no whole gzip file: .*incorrect data",
+        ),
         (gzip.compress(b"") + b"more", "is no whole gzip file"),
         (gzip.compress(bytes(1_000_001)), "unpacks to more than 1,000,000 bytes"),
     ],
@@ -326,10 +329,10 @@ SPARSE = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "1" + 15 * "0"}
         ),
         (
             {f"package/data/{LABELS}": entry(pax_headers=SPARSE)},
-            "its 2,000,001 bytes, which begin with",
+            "its 0 bytes, which begin with",
         ),
         ({"package/bomb": bytes(3_000_001)}, "unpacks to more than 3,000,000 bytes"),
-        ({f"package/{n}": b"" for n in range(1001)}, "lacks package/data/"),
+        ({f"package/{n}": b"" for n in range(1001)}, "has more than 1,000 entries"),
     ],
 )
 def test_a_package_with_other_content_is_refused(
@@ -353,11 +356,12 @@ def long_names(count):
     ("package", "sentence"),
     [
         (b"no gzip", "is no whole gzip file"),
-        (b"", "is a broken archive"),
+        (b"", "is no whole gzip file: it breaks off"),
+        (gzip.compress(b""), "lacks package/data/"),
         (gzip.compress(b"no archive" * 100), "is a broken archive"),
         # tarfile would undo the second compression too, to any size.
         (gzip.compress(gzip.compress(bytes(10_000))), "is a broken archive"),
-        (long_names(5000), "is a broken archive"),
+        (long_names(5000), "has more than 1,000 entries"),
     ],
 )
 def test_what_is_no_package_is_refused(want, npm, package, sentence):
