@@ -4,12 +4,15 @@ A plan is a function of a `Planner`. Given a `Trace` it only says what comes aft
 which `check` holds to dvc.yaml; given the stages themselves, it runs them.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from flows.ledger import LedgerError, Plan
 
 Step = TypeVar("Step")
+
+WORD = re.compile(r"[\w@.-]+")
 
 
 class Planner(Protocol[Step]):
@@ -45,8 +48,16 @@ def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:
     """Hold a flow's plan to the graph in dvc.yaml.
 
     Raises:
-        LedgerError: a stage, or an edge between two, stands in one of them only.
+        LedgerError: a stage, or an edge between two, stands in one of them only; or a
+            stage has a name that a shell would not take for one word.
     """
+    for name in stages:
+        # dvc.yaml makes names of keys in params.yaml, and puts those into commands.
+        if not WORD.fullmatch(name):
+            raise LedgerError(
+                f"Stage {name!r} has a name that a shell would take for more than a "
+                "word; rename it, in params.yaml if dvc.yaml has it from there."
+            )
     trace = Trace(stages)
     plan(trace)
     graph = {name: stage.after for name, stage in stages.items()}

@@ -61,8 +61,10 @@ def members(content: bytes, names: frozenset[str], origin: str) -> dict[str, byt
         start += BLOCK
         if size is None or start + size > len(content):
             raise BadInput(f"{origin} is a broken archive, at byte {start - BLOCK:,}.")
+        # The second field goes before the first.
         name = header[:100].rstrip(b"\0").decode("latin1")
-        if name in names and header[156:157] in REGULAR:
+        alone = not header[345:500].strip(b"\0")
+        if alone and name in names and header[156:157] in REGULAR:
             found[name] = content[start : start + size]
         start += -(-size // BLOCK) * BLOCK
     raise BadInput(f"{origin} has more than {MAX_ENTRIES:,} entries.")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_mirrors
 import yaml
 from webserver import serving
 
-from tasks import settings
+from tasks import settings, sources
 from tasks.download import Download, download
 from tasks.idx import FILES
 from tasks.mirrors import Unavailable
@@ -70,6 +71,8 @@ def test_the_projects_params_are_complete():
         ({"sha256": dict.fromkeys(FILES[1:], "0" * 64)}, "at least 4 items"),
         ({"sha256": dict.fromkeys((*FILES, "../x"), "0" * 64)}, "is '../x', but"),
         ({"mirror": "host"}, "`download.mirror` is not a known key"),
+        ({"timeout": 301}, "`download.timeout` is 301, but"),
+        ({"timeout": "10"}, "`download.timeout` is '10', but"),
     ],
 )
 def test_each_wrong_setting_has_its_sentence(tmp_path, params, change, sentence):
@@ -78,6 +81,29 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, params, change, sentence)
 
     with pytest.raises(BadInput, match=sentence):
         settings.load("download", Download, path)
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["https://me:word@host/mnist/"],
+        ["https://token@host/mnist/"],
+        ["https://host/mnist.pkl.gz?key=token"],
+        # Not even where something else is wrong.
+        "https://me:word@host/mnist/?key=token",
+        {"https://me:word@host/mnist/": 1},
+    ],
+)
+def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, params, sources):
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        yaml.safe_dump({"download": params["download"] | {"sources": sources}})
+    )
+
+    with pytest.raises(BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)") as no:
+        settings.load("download", Download, path)
+    for secret in ("word", "token"):
+        assert secret not in str(no.value).replace("a password", "")
 
 
 def as_folder(raw, **_):
@@ -137,6 +163,40 @@ def test_sources_are_tried_in_order_until_one_serves(
     )
     assert lines[1].startswith(f"passed over: {tmp_path}/none has neither ")
     assert lines[2:] == [f"{target}: 4 files of mnist from {raw}."]
+
+
+BAD = {
+    "a sign-in page": b"<!DOCTYPE html><title>Sign in</title>",
+    "another file": gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x07"),
+    "a bomb": gzip.compress(bytes(60_000_000)),
+    "nothing": b"",
+    "no end": test_mirrors.chunked_without_end,
+    "a stall": test_mirrors.stall,
+    "a trickle": test_mirrors.trickle,
+    "silence": test_mirrors.silence,
+    "half of it": test_mirrors.cut,
+    "a reset": test_mirrors.raw(reset=True),
+    "no HTTP": test_mirrors.raw(b"\0\r\n\r\n"),
+    "a circle": test_mirrors.moved(f"/m/{FILES[0]}.gz"),
+    "a file of ours": test_mirrors.moved("file:///etc/hostname"),
+}
+
+
+@pytest.mark.parametrize("page", BAD)
+def test_after_a_bad_mirror_the_next_source_serves(
+    raw, contents, wanted, target, monkeypatch, capsys, page
+):
+    monkeypatch.setattr(sources, "PATIENCE", 2.0)
+    with serving({f"/m/{FILES[0]}.gz": BAD[page]}) as web:
+        some = [f"{web.url}/m/", str(raw)]
+        section = Download(**wanted | {"sources": some, "timeout": 0.2})
+        assert download(section, target) == str(raw)
+
+    assert held(target) == contents
+    assert [path.name for path in target.parent.iterdir()] == ["raw"]
+    passed, done = capsys.readouterr().out.splitlines()
+    assert passed.startswith(f"passed over: {web.url}/m/")
+    assert done == f"{target}: 4 files of mnist from {raw}."
 
 
 def test_files_that_are_there_are_left_as_they_are(raw, wanted, dead, capsys):

@@ -1,14 +1,26 @@
 import gzip
-import shutil
 import socket
 import ssl
-import subprocess
+import stat
+import struct
+import threading
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
 from webserver import answer, serving, status
 
-from tasks.mirrors import Mirror, Missing, Session, Unavailable
+from tasks.mirrors import Mirror, Missing, Session, Unavailable, within
 from tasks.settings import BadInput
 
 CONTENT = bytes(range(256)) * 1000
@@ -237,30 +249,58 @@ def test_a_port_where_nobody_listens_fails_at_once(mirror):
 
 
 @pytest.fixture
-def own_certificate(tmp_path):
-    """A server's side of TLS, with a certificate that nobody has signed."""
-    if not (openssl := shutil.which("openssl")):
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    subprocess.run(
-        [openssl, "req", "-x509", *kind, *names, "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
-    return tls
+def certified(tmp_path, monkeypatch):
+    """Make a server's side of TLS, and the file by which its certificate is trusted."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def make(address="127.0.0.1", days=1):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mirror")])
+        alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), serial_number=1)
+            .not_valid_before(now - timedelta(days=9))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(alternative, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        trusted, private = tmp_path / "certificate.pem", tmp_path / "key.pem"
+        trusted.write_bytes(certificate.public_bytes(Encoding.PEM))
+        plain = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        private.write_bytes(key.private_bytes(*plain))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(trusted, private)
+        return tls, str(trusted)
+
+    return make
 
 
-def test_a_certificate_that_nobody_signed_is_not_trusted(own_certificate, mirror):
+def test_a_certificate_that_somebody_trusted_signed_is_taken(certified, mirror):
+    tls, mirror.session.verify = certified()
+    with serving({"/file": CONTENT}, tls) as web:
+        assert mirror.get(f"{web.url}/file", whole) == CONTENT
+
+
+@pytest.mark.parametrize("fault", [{"address": "127.0.0.2"}, {"days": -1}, None])
+def test_a_certificate_of_another_host_or_time_or_nobody_is_not(
+    certified, mirror, fault
+):
+    tls, trusted = certified(**fault or {})
+    if fault:
+        mirror.session.verify = trusted
     with (
-        serving({"/file": CONTENT}, own_certificate) as web,
+        serving({"/file": CONTENT}, tls) as web,
         pytest.raises(Unavailable, match="is not who its certificate says"),
     ):
         mirror.get(f"{web.url}/file", whole)
     assert web.asked == []
+
+
+def test_where_tls_was_asked_for_nothing_else_is_taken(web, mirror):
+    with pytest.raises(Unavailable, match="is not who its certificate says, or has no"):
+        mirror.get(web.url.replace("http:", "https:") + "/file", whole)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[/file", "http://host:x/file"])
@@ -270,18 +310,214 @@ def test_what_is_no_address_is_refused_for_good(mirror, url):
     assert not isinstance(refused.value, Unavailable)
 
 
-def test_a_redirect_leads_to_the_file_but_not_to_other_protocols(web, mirror):
-    def moved(handler):
+def moved(target, body=b""):
+    """A page that leads to another address."""
+
+    def page(handler):
         handler.send_response(302)
         handler.send_header("Location", target)
-        handler.send_header("Content-Length", "0")
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
+        handler.wfile.write(body)
 
-    web.pages["/moved"] = moved
-    target = "/file"
+    return page
+
+
+@pytest.mark.parametrize("target", ["/file", "file", "{}/file"])
+def test_a_redirect_leads_to_the_file(web, mirror, target):
+    web.pages["/moved"] = moved(target.format(web.url))
+
     assert mirror.get(f"{web.url}/moved", whole) == CONTENT
 
-    web.pages["/elsewhere"] = moved
-    target = "file:///etc/hostname"
-    with pytest.raises(BadInput, match="can't be asked for"):
-        mirror.get(f"{web.url}/elsewhere", whole)
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("file:///etc/hostname", "ftp://127.0.0.1/file", "data:,x", "javascript:x"),
+        *("http://[", "http://host:99999/", "\xff\xfe://"),
+    ],
+)
+def test_a_redirect_leads_to_the_web_and_nowhere_else(web, mirror, target):
+    web.pages["/moved"] = moved(target)
+
+    with pytest.raises(BadInput, match="/moved can't be asked for|/moved answered 404"):
+        mirror.get(f"{web.url}/moved", whole)
+
+
+def test_redirects_without_end_are_followed_five_times(web, mirror):
+    web.pages["/moved"] = moved("/moved")
+
+    with pytest.raises(BadInput, match="/moved redirects more than 5 times"):
+        mirror.get(f"{web.url}/moved", whole)
+    assert len(web.asked) == 6
+
+
+def test_a_redirect_does_not_lead_out_of_tls(certified, web, mirror):
+    tls, mirror.session.verify = certified()
+    with (
+        serving({"/moved": moved(f"{web.url}/file")}, tls) as safe,
+        pytest.raises(BadInput, match="/moved redirects to what is not https"),
+    ):
+        mirror.get(f"{safe.url}/moved", whole)
+    assert web.asked == []
+
+
+def test_what_a_redirect_says_besides_is_not_read(web, mirror):
+    written = []
+
+    def chatty(handler):
+        handler.send_response(302)
+        handler.send_header("Location", "/file")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+            written.append(0x10000)
+
+    web.pages["/moved"] = chatty
+    assert mirror.get(f"{web.url}/moved", whole) == CONTENT
+    assert sum(written) < 30_000_000, "no more than the buffers of the network hold"
+
+
+def raw(*parts, reset=False):
+    """A page of bytes as they are, which need not be HTTP."""
+
+    def page(handler):
+        for part in parts:
+            handler.wfile.write(part)
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            handler.connection.close()
+
+    return page
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+LIES = {
+    "reset at once": (raw(reset=True), Unavailable, "can't be reached|broke off"),
+    "nothing": (raw(), Unavailable, "can't be reached"),
+    "no HTTP": (raw(b"\0\1\2\xff\r\n\r\n"), Unavailable, "can't be reached"),
+    "a greeting": (raw(b"220 ready\r\n"), Unavailable, "can't be reached"),
+    "no status": (raw(b"HTTP/1.1\r\n\r\n"), Unavailable, "can't be reached"),
+    "a long status": (raw(b"HTTP/1.1 200 " + b"x" * 99999), Unavailable, "reached"),
+    "a long header": (
+        raw(OK, b"A: " + b"x" * 99_999 + b"\r\n\r\n"),
+        Unavailable,
+        "can't be reached",
+    ),
+    "many headers": (raw(OK, b"A: x\r\n" * 999, b"\r\n"), Unavailable, "reached"),
+    "less than announced": (
+        raw(OK, b"Content-Length: 256000\r\n\r\n", CONTENT[:9]),
+        Unavailable,
+        "broke off",
+    ),
+    "more than announced": (
+        raw(OK, b"Content-Length: 9\r\n\r\n", CONTENT),
+        BadInput,
+        "another",
+    ),
+    "two lengths": (
+        raw(OK, b"Content-Length: 9\r\nContent-Length: 256000\r\n\r\n", CONTENT),
+        BadInput,
+        "InvalidHeader",
+    ),
+    "no length, and less": (raw(OK, b"\r\n", CONTENT[:9]), BadInput, "another file"),
+    "an empty body": (raw(OK, b"Content-Length: 0\r\n\r\n"), BadInput, "another"),
+    "no chunk": (raw(CHUNKED, b"zz\r\n"), Unavailable, "broke off"),
+    "a negative chunk": (raw(CHUNKED, b"-5\r\nabc"), Unavailable, "broke off"),
+    "half a chunk": (raw(CHUNKED, b"ff\r\nabc"), Unavailable, "broke off"),
+    "a chunk without end": (
+        raw(CHUNKED, b"1;" + b"x" * 999_999),
+        Unavailable,
+        "broke off",
+    ),
+    "half of it, then a reset": (
+        raw(OK, b"Content-Length: 256000\r\n\r\n", CONTENT[:9], reset=True),
+        Unavailable,
+        "broke off",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_whatever_a_server_says_is_refused_in_one_sentence(web, mirror, lie):
+    web.pages["/file"], kind, sentence = LIES[lie]
+
+    with pytest.raises(BadInput, match=f"^{web.url}/file .*({sentence})") as refused:
+        mirror.get(f"{web.url}/file", whole)
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: -5\r\n"])
+def test_a_length_that_says_nothing_is_not_missed(web, mirror, length):
+    web.pages["/file"] = raw(OK, length, b"\r\n", CONTENT)
+
+    assert mirror.get(f"{web.url}/file", whole) == CONTENT
+
+
+def test_the_words_of_an_answer_are_not_the_servers(web, mirror):
+    web.pages["/file"] = raw(b"HTTP/1.1 404 \x1b[2JWelcome\r\n\r\n")
+    with pytest.raises(Missing, match="/file answered 404 Not Found.$"):
+        mirror.get(f"{web.url}/file", whole)
+
+    web.pages["/file"] = raw(b"HTTP/1.1 499 Welcome\r\n\r\n")
+    with pytest.raises(BadInput, match="/file answered 499, not the file"):
+        mirror.get(f"{web.url}/file", whole)
+
+
+@pytest.mark.parametrize("other", [bytes(156_000), CONTENT[100_001:] + b"x", b""])
+def test_a_continuation_of_another_file_is_discarded(web, mirror, other):
+    def lying(handler):
+        if not handler.headers["Range"]:
+            return answer(handler, CONTENT)
+        handler.send_response(206)
+        handler.send_header("Content-Range", "bytes 100000-255999/256000")
+        handler.send_header("Content-Length", str(len(other)))
+        handler.end_headers()
+        return handler.wfile.write(other)
+
+    web.pages["/file"] = cut
+    with pytest.raises(Unavailable, match="/file broke off"):
+        mirror.get(f"{web.url}/file", whole)
+    web.pages["/file"] = lying
+
+    assert mirror.get(f"{web.url}/file", whole) == CONTENT
+    assert [wanted for _, wanted in web.asked] == [None, "bytes=100000-", None]
+
+
+def test_what_was_given_up_writes_no_more(web, tmp_path):
+    with Session() as session:
+        mirror = Mirror(session, 5, time.monotonic() - 1, 300_000, tmp_path)
+        with pytest.raises(Unavailable, match="is too slow"):
+            mirror.get(f"{web.url}/file", whole)
+    assert part_of(mirror).read_bytes() == b""
+
+
+def test_what_came_is_for_the_user_alone(web, mirror):
+    mirror.get(f"{web.url}/file", whole)
+
+    assert stat.S_IMODE(mirror.partial.stat().st_mode) == 0o700
+
+
+def test_work_is_given_up_when_its_time_is_over_and_its_error_is_raised():
+    waited = threading.Event()
+    with pytest.raises(Unavailable, match="^it is too slow: given up after 0.1 s"):
+        within(0.1, lambda: waited.wait(5), "it")
+    waited.set()
+
+    assert within(5, lambda: "done", "it") == "done"
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 / 0, "it")
+
+
+@pytest.mark.parametrize("address", ["http://me:word@[/f", "{}/none?key=token"])
+def test_no_sentence_shows_a_password_or_a_token(web, mirror, address):
+    address = address.format(web.url.replace("//", "//me:word@"))
+
+    with pytest.raises(BadInput) as refused:
+        mirror.get(address, whole)
+    assert "***" in str(refused.value)
+    for secret in ("word", "token"):
+        assert secret not in str(refused.value)

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pickle
+import resource
+import shutil
 import tarfile
 import time
 from pathlib import Path
@@ -121,6 +123,34 @@ def test_a_lively_mirror_is_given_up_when_patience_is_over(contents, want, monke
         pytest.raises(Unavailable, match="too slow"),
     ):
         fetch(f"{web.url}/m/", **want)
+
+
+def drip(handler):
+    """A page whose headers come a byte at a time, each well before the timeout."""
+    for byte in b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100:
+        handler.wfile.write(bytes([byte]))
+        time.sleep(0.05)
+
+
+def not_yet(handler):
+    """A page that only ever says that it is coming."""
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
+
+
+@pytest.mark.parametrize("page", [drip, not_yet])
+def test_headers_without_end_are_given_up_when_patience_is_over(
+    want, monkeypatch, page
+):
+    monkeypatch.setattr(sources, "PATIENCE", 0.5)
+    start = time.monotonic()
+    with (
+        serving({f"/m/{IMAGES}.gz": page}) as web,
+        pytest.raises(Unavailable, match="/m/ is too slow: given up after 0.5 s"),
+    ):
+        fetch(f"{web.url}/m/", **want)
+    assert time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize("where", ["web", "path"])
@@ -298,6 +328,52 @@ def test_an_npm_that_hangs_is_ended(want, npm, monkeypatch):
     with pytest.raises(Unavailable, match=r"took npm over 0.2 s"):
         fetch("npm:name@1.2.6", **want)
     assert time.monotonic() - start < 5
+
+
+def test_what_npm_says_is_not_told_but_its_code(want, npm, capfd):
+    says = "npm error 401 https://me:word@host/?_authToken=token"
+    npm(script=f"echo '{says}'; echo '{says}' >&2; exit 1")
+
+    with pytest.raises(Unavailable, match=r"by npm \(exit status 1\)\.$"):
+        fetch("npm:name@1.2.6", **want)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_npm_that_goes_on_talking_costs_neither_memory_nor_disk(
+    want, npm, monkeypatch
+):
+    monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
+    npm(script="yes npm error code E404 >&2")
+
+    # The system ends it, as soon as it has said as much as a file may hold.
+    with pytest.raises(BadInput, match=r"can't be had by npm \(E404\)"):
+        fetch("npm:name@1.2.6", **want)
+
+
+def test_a_package_too_large_for_the_disk_is_not_written(want, npm, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    call = npm(script='head -c 9000000 /dev/zero >a.tgz && touch "$NPM_PACKAGE.all"')
+
+    with pytest.raises(Unavailable, match="can't be had by npm"):
+        fetch("npm:name@1.2.6", **want)
+    assert not call.with_name("package.tgz.all").exists()
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
+def test_no_script_of_a_package_is_run_by_npm(want, tmp_path, monkeypatch):
+    if not shutil.which("npm"):
+        pytest.skip("npm, whose behaviour this is, is not installed")
+    # A folder is packed by the same command; of a package from afar npm runs nothing.
+    scripts = dict.fromkeys(("prepack", "prepare", "postpack"), "touch ran")
+    package = {"name": "name", "version": "1.2.6", "scripts": scripts}
+    (tmp_path / "package.json").write_text(json.dumps(package))
+    monkeypatch.chdir(tmp_path)
+    npm = shutil.which("npm")
+    sources._pack(npm, f"npm:{tmp_path}", 10, tmp_path)
+
+    assert (tmp_path / "name-1.2.6.tgz").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_where_npm_is_missing_its_packages_are_no_source(want, monkeypatch, tmp_path):

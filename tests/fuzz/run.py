@@ -1,0 +1,72 @@
+"""Run the targets under atheris: `python tests/fuzz/run.py [RUNS [TARGET ...]]`.
+
+Coverage-guided: an input that reaches new code, of the readers and of the Python that
+they use, is kept and changed further (what is compiled, such as safetensors, is not
+seen, but a crash of it is). Each target, one after the other, in a process of its own,
+starts from its corpus here and from what earlier runs left in `.fuzz/TARGET/`, where
+findings and the log `.fuzz/TARGET.log` are written too. Exit status: 0 if nothing was
+found.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOUND = HERE.parent.parent / ".fuzz"
+RUNS = 1_000_000
+SECONDS, MEGABYTES = 10, 2048  # for one input, and for the process
+MAX_BYTES = {"params": 1500, "model": 1500, "pickle": 2000, "archive": 3000}
+NAMES = sorted(path.name for path in (HERE / "corpus").iterdir() if path.is_dir())
+
+
+def fuzz(name: str, runs: str) -> None:
+    """Be the process of one target."""
+    import atexit  # noqa: PLC0415  # only here is atheris needed
+
+    import atheris  # noqa: PLC0415
+
+    sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+    with atheris.instrument_imports(include=["tasks", "yaml", "pickletools"]):
+        import pickletools  # noqa: F401, PLC0415  # the readers' own, instrumented
+
+        import targets  # noqa: PLC0415
+    atexit.register(targets.remove_folder)
+    options = [
+        f"-atheris_runs={runs}",
+        f"-max_len={MAX_BYTES.get(name, 600)}",
+        f"-timeout={SECONDS}",
+        f"-rss_limit_mb={MEGABYTES}",
+        f"-artifact_prefix={FOUND / name}/found-",
+    ]
+    if (words := HERE / "corpus" / f"{name}.dict").exists():
+        options.append(f"-dict={words}")
+    folders = [str(FOUND / name), str(HERE / "corpus" / name)]
+    atheris.Setup([sys.argv[0], *options, *folders], targets.TARGETS[name])
+    atheris.Fuzz()
+
+
+def run(name: str, runs: int) -> bool:
+    """Run one target and tell how it went; True if nothing was found."""
+    (FOUND / name).mkdir(parents=True, exist_ok=True)
+    log = FOUND / f"{name}.log"
+    with log.open("w") as file:
+        command = [sys.executable, __file__, "--one", name, str(runs)]
+        subprocess.run(command, stdout=file, stderr=file, check=False)
+    said = log.read_text(errors="replace")
+    done = re.search(r"^Done (\d+) in (\d+) second", said, re.MULTILINE)
+    if done and not list((FOUND / name).glob("found-*")):
+        print(f"{name}: {int(done[1]):,} inputs in {done[2]} s, nothing found")
+        return True
+    print(f"{name}: see {log} and {FOUND / name}/found-*")
+    return False
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        fuzz(*sys.argv[2:])
+    else:
+        number, *names = sys.argv[1:] or [str(RUNS)]
+        results = [run(name, int(number)) for name in names or NAMES]
+        sys.exit(0 if all(results) else 1)

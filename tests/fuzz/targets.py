@@ -1,0 +1,180 @@
+"""What each reader of foreign files must do with any bytes: read them, or refuse them.
+
+A target is given bytes and returns; whatever it raises is a finding. To refuse is to
+raise BadInput with one line of bounded length that anybody may see.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import archives, idx, models, pickles, settings, sources, splits
+from tasks.baseline import Baseline
+from tasks.download import Download
+from tasks.normalize import Normalize
+from tasks.settings import MAX_SENTENCE, BadInput, Settings
+from tasks.train import Train
+from tasks.validate import Validate
+
+SECTIONS: dict[str, type[Settings]] = {
+    "download": Download,
+    "validate": Validate,
+    "normalize": Normalize,
+    "baseline": Baseline,
+    "train": Train,
+}
+IMAGES = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+# In memory where there is such a place: a reader is asked a million times.
+PLACE = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=PLACE))
+
+
+def remove_folder() -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def written(name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def refused(error: BadInput) -> None:
+    sentence = str(error)
+    assert sentence.isprintable(), sentence
+    assert 0 < len(sentence) < MAX_SENTENCE + 100, sentence
+
+
+def read_idx(content: bytes) -> None:
+    path = written("values", content)
+    try:
+        values = idx.parse(content, "values")
+    except BadInput as error:
+        refused(error)
+        with pytest.raises(BadInput):
+            idx.read(path)
+    else:
+        assert idx.to_bytes(values) == content
+        np.testing.assert_array_equal(idx.read(path), values, strict=True)
+
+
+def read_pickle(content: bytes) -> None:
+    try:
+        arrays = pickles.read(content, "pickle", shape=(2, 2))
+    except BadInput as error:
+        return refused(error)
+    assert tuple(arrays) == idx.FILES
+    for name, values in arrays.items():
+        assert idx.parse(idx.to_bytes(values), name).shape == values.shape
+    return None
+
+
+def read_model(content: bytes) -> None:
+    path = written("model.safetensors", content)
+    try:
+        model = models.load(path)
+        logs = model.log_probabilities(IMAGES)
+    except BadInput as error:
+        return refused(error)
+    assert np.isfinite(logs).all()
+    assert set(model.predict(IMAGES)) <= set(range(256))
+    models.save(model, folder / "again.safetensors")
+    again = models.load(folder / "again.safetensors")
+    assert again.description == model.description
+    return None
+
+
+def read_params(content: bytes) -> None:
+    path = written("params.yaml", content)
+    named = [name for name in SECTIONS if name.encode() in content]
+    for name in named or ["train"]:
+        section = SECTIONS[name]
+        try:
+            values = settings.load(name, section, path)
+        except BadInput as error:
+            refused(error)
+        else:
+            again = section.model_validate(values.model_dump())
+            assert again == values
+            repr(values)
+
+
+def read_npy(content: bytes) -> None:
+    path = written("train-images.npy", content)
+    whole = b"".join([splits_of(np.zeros(2, np.uint8)), b""])
+    written("train-labels.npy", whole)
+    try:
+        split = splits.load(folder, "train")
+    except BadInput as error:
+        return refused(error)
+    assert path.stat().st_size == splits.HEADER_BYTES + split.images.size
+    assert split.images.shape[0] == len(split.labels)
+    split.images.sum()
+    return None
+
+
+def splits_of(values: np.ndarray) -> bytes:
+    path = folder / "written.npy"
+    np.save(path, values)
+    return path.read_bytes()
+
+
+def read_scale(content: bytes) -> None:
+    written("scale.json", content)
+    try:
+        scale = splits.load_scale(folder)
+    except BadInput as error:
+        return refused(error)
+    assert np.isfinite(scale.standardize(IMAGES)).all()
+    return None
+
+
+WANTED = frozenset({"package/data/a", "package/data/b"})
+
+
+def read_archive(content: bytes) -> None:
+    """A tar archive, and what any bytes are as a gzip file."""
+    try:
+        found = archives.members(content, WANTED, "archive")
+    except BadInput as error:
+        refused(error)
+    else:
+        assert found.keys() <= WANTED
+        assert sum(map(len, found.values())) <= 2 * len(content)
+    try:
+        plain = archives.gunzip(content, 10_000, "gzip")
+    except BadInput as error:
+        return refused(error)
+    assert len(plain) <= 10_000
+    assert plain == gzip.decompress(content)
+    return None
+
+
+DIGEST = hashlib.sha256(b"right").hexdigest()
+
+
+def read_download(content: bytes) -> None:
+    """Bytes that a mirror serves under the name of a file of the data set."""
+    try:
+        assert sources._verified(content, "https://host/file.gz", DIGEST) == b"right"
+    except BadInput as error:
+        refused(error)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "idx": read_idx,
+    "pickle": read_pickle,
+    "model": read_model,
+    "params": read_params,
+    "npy": read_npy,
+    "scale": read_scale,
+    "archive": read_archive,
+    "download": read_download,
+}
