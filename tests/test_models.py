@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from box import in_a_box
 from conftest import ROOT
 from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
@@ -116,8 +118,12 @@ def damaged(folder: Path, metadata: dict | None = None, **tensors: np.ndarray) -
         ({"weights": np.zeros((4, 2), np.float32)}, "holds .* train it anew"),
         ({"weights": np.zeros(4, np.float32)}, "holds .* train it anew"),
         ({"extra": np.zeros(1, np.float32)}, "holds .* train it anew"),
-        ({"bias": np.float32([0, np.nan, 0])}, "not finite"),
+        ({"weights": np.zeros((0, 3), np.float32)}, "holds .* train it anew"),
+        ({"weights": np.zeros((4, 3), np.float16)}, "holds .* train it anew"),
+        ({"weights": np.zeros((4, 3, 1), np.float32)}, "holds .* train it anew"),
+        ({"bias": np.float32([0, np.nan, 0])}, "not finite, or above 1e\\+20"),
         ({"weights": np.full((4, 3), np.inf, np.float32)}, "not finite"),
+        ({"weights": np.full((4, 3), -3e38, np.float32)}, "not finite, or above"),
     ],
 )
 def test_a_file_that_is_not_a_whole_model_is_refused(tmp_path, change, sentence):
@@ -126,12 +132,142 @@ def test_a_file_that_is_not_a_whole_model_is_refused(tmp_path, change, sentence)
         models.load(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(
+            ('"std":0.25', f'"std":{std}')
+            for std in ("NaN", "0", "-1", "1e-300", '"1"')
+        ),
+        *(('"mean":0.5', f'"mean":{mean}') for mean in ("Infinity", "-1", "true")),
+        *(('"divisor":256', f'"divisor":{divisor}') for divisor in (0, 255, 1e9)),
+        *(("[0,1,2]", classes) for classes in ("[0,1,1]", "[0,1,256]", "[-1,0,1]")),
+        *(("[0,1,2]", classes) for classes in ("[]", "[0,1,2.5]", "[0,1,1e99]", "{}")),
+        ('"softmax"', '"argmax"'),
+        ('"linear"', '"other"'),
+        ('"parameters":{', '"more":0,"parameters":{'),
+        ('"parameters":{', '"parameters":{"deep":' + "[" * 999 + "]" * 999 + ","),
+    ],
+)
+def test_a_description_that_can_not_be_is_refused(tmp_path, old, new):
+    text = model().description.model_dump_json()
+    assert text.count(old) == 1
+    path = damaged(tmp_path, metadata={"model": text.replace(old, new)})
+
+    with pytest.raises(BadInput, match="is not a model of ours"):
+        models.load(path)
+
+
+def tensor(*, shape=(3,), kind="F32", start=0, end=12):
+    return {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+
+
+def packed(data: int = 60, **changes: dict) -> bytes:
+    """A safetensors file of `data` bytes, written from the format's description."""
+    header = {
+        "__metadata__": {"model": model().description.model_dump_json()},
+        "bias": tensor(),
+        "weights": tensor(shape=(4, 3), start=12, end=60),
+    }
+    text = json.dumps(header | changes).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(data)
+
+
+def test_a_file_written_by_hand_is_read_as_its_description_says(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(packed())
+
+    assert models.load(path).weights.tolist() == [[0, 0, 0]] * 4
+
+
+LIES = {
+    "a header of 2^63 bytes": (2**63).to_bytes(8, "little") + b"{}",
+    "a header of 10^8 bytes": (10**8).to_bytes(8, "little") + b"{}",
+    "a header past the end": (2**20).to_bytes(8, "little") + b"{}",
+    "no JSON": (8).to_bytes(8, "little") + b"notjson!",
+    "JSON without end": (9999).to_bytes(8, "little") + b'{"a":' * 1999 + b"    ",
+    "a list": (2).to_bytes(8, "little") + b"[]",
+    "overlapping tensors": packed(
+        data=52, weights=tensor(shape=(4, 3), start=4, end=52)
+    ),
+    "a hole": packed(data=64, weights=tensor(shape=(4, 3), start=16, end=64)),
+    "bytes left over": packed(data=61),
+    "bytes missing": packed(data=59),
+    "offsets the wrong way": packed(weights=tensor(shape=(4, 3), start=60, end=12)),
+    "a negative offset": packed(bias=tensor(start=-12, end=0)),
+    "an offset of 2^64": packed(bias=tensor(end=2**64)),
+    "a shape of 2^64": packed(weights=tensor(shape=(2**62, 4, 3), start=12, end=60)),
+    "a shape of another size": packed(weights=tensor(shape=(4, 4), start=12, end=60)),
+    "a type that is none": packed(bias=tensor(kind="O")),
+    "a type of half": packed(
+        data=54,
+        bias=tensor(kind="BF16", end=6),
+        weights=tensor(shape=(4, 3), start=6, end=54),
+    ),
+    "a type of one byte": packed(
+        data=51,
+        bias=tensor(kind="F8_E5M2", end=3),
+        weights=tensor(shape=(4, 3), start=3, end=51),
+    ),
+    "whole numbers": packed(bias=tensor(kind="I32")),
+    "metadata of a number": packed(__metadata__={"model": 1}),
+    "no metadata": packed(__metadata__={}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_header_that_lies_is_refused_in_a_sentence(tmp_path, lie):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(LIES[lie])
+
+    with pytest.raises(BadInput, match=f"^{path} (is not a|holds ).*; train it anew"):
+        models.load(path)
+
+
+def test_a_file_is_read_to_a_size(tmp_path):
+    path = tmp_path / "model.safetensors"
+    text = model().description.model_dump_json()
+    path.write_bytes(packed(data=60, __metadata__={"model": text, "x": "x" * 10**7}))
+
+    with pytest.raises(BadInput, match="has more than 10,000,000 bytes; train it anew"):
+        models.load(path)
+
+
+def test_a_header_of_the_largest_size_costs_little_time_and_memory(tmp_path):
+    path = tmp_path / "model.safetensors"
+    many = {f"{n}": tensor(shape=(0,), end=0) for n in range(140_000)}
+    path.write_bytes(packed(**many))
+    assert 9_000_000 < path.stat().st_size < models.MAX_BYTES
+
+    sentence = in_a_box("models.load(path)", path, imports="from tasks import models")
+    assert "holds {'0': ('F32', [0]), '1': ('F32', [0]), '10': ('F3" in sentence
+    assert len(sentence) < 2100
+
+
+def test_the_largest_weights_give_numbers(tmp_path):
+    large = np.full((4, 3), models.MAX_WEIGHT, np.float32)
+    with_largest = damaged(tmp_path, weights=large, bias=-large[0])
+
+    logs = models.load(with_largest).log_probabilities(IMAGES)
+    assert np.isfinite(logs).all()
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(BadInput, match="takes images of 4 pixels, not of 6"):
+        model().log_probabilities(np.zeros((5, 2, 3), np.uint8))
+
+
 @pytest.mark.parametrize("size", [0, 7, 100])
 def test_a_truncated_file_is_refused(tmp_path, size):
     path = damaged(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(BadInput, match="is not a model of ours"):
         models.load(path)
+
+
+def test_a_folder_is_no_model(tmp_path):
+    with pytest.raises(BadInput, match="is not a model of ours"):
+        models.load(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path):

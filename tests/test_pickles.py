@@ -1,11 +1,15 @@
 import copyreg
 import io
+import os
 import pickle
+import re
 import struct
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from box import in_a_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +100,8 @@ def text(value):
 
 # Each leaves a file named `ran` in an ordinary unpickler.
 RUN = text("touch ran")
+# What to call with a state, given as a state; and then another one.
+STATES = b"}" + text("__setstate__") + b"cposix\nsystem\nsb" + RUN + b"b."
 GADGETS = {
     "GLOBAL, REDUCE": (b"cposix\nsystem\n" + RUN + b"\x85R.", "asks for posix.system"),
     "renamed GLOBAL": (
@@ -109,6 +115,16 @@ GADGETS = {
     "INST": (b"(" + RUN + b"iposix\nsystem\n.", "instruction INST"),
     "OBJ": (b"(cposix\nsystem\n" + RUN + b"o.", "asks for posix.system"),
     "EXT1": (b"\x80\x02\x82\xf0" + RUN + b"\x85R.", "instruction EXT1"),
+    "EXT2": (b"\x80\x02\x83\xf1\x01" + RUN + b"\x85R.", "instruction EXT2"),
+    "EXT4": (b"\x80\x02\x84\xf2\0\1\0" + RUN + b"\x85R.", "instruction EXT4"),
+    "NEWOBJ, BUILD": (
+        b"\x80\x02cargparse\nNamespace\n)\x81" + STATES,
+        "asks for argparse.Namespace",
+    ),
+    "NEWOBJ_EX, BUILD": (
+        b"\x80\x04cargparse\nNamespace\n)}\x92" + STATES,
+        "asks for argparse.Namespace",
+    ),
     "NumPy's own exec": (
         b"cnumpy.testing._private.utils\nrunstring\n"
         + (text("__import__('os').mkdir('ran')") + b"}\x86R."),
@@ -121,9 +137,14 @@ GADGETS = {
 def marker(tmp_path, monkeypatch):
     """The file that a gadget makes when it runs."""
     monkeypatch.chdir(tmp_path)
-    copyreg.add_extension("posix", "system", 240)
+    # Of one, two and four bytes.
+    codes = {"posix": 0xF0, "os": 0x1F1, "nt": 0x100F2}
+    monkeypatch.setitem(sys.modules, "nt", os)
+    for module, code in codes.items():
+        copyreg.add_extension(module, "system", code)
     yield tmp_path / "ran"
-    copyreg.remove_extension("posix", "system", 240)
+    for module, code in codes.items():
+        copyreg.remove_extension(module, "system", code)
     copyreg.clear_extension_cache()
 
 
@@ -175,6 +196,22 @@ FORGED = {
         "instruction EMPTY_LIST",
     ),
     "an empty stack": (b".", "pop from empty list|stack underflow"),
+    "a number of 2^31 bytes": (b"\x8b\xff\xff\xff\x7f.", "not enough data in stream"),
+    "a text of 2^63": (b"\x80\x04\x8d" + bytes(7) + b"\x80.", "byte count > sys.max"),
+    "a text of 2^62": (b"\x80\x04\x8d" + bytes(7) + b"\x40.", "expected 4611686018"),
+    "bytes of 2^62": (b"\x80\x04\x8e" + bytes(7) + b"\x40.", "expected 4611686018"),
+    "an array of 2^62": (b"\x80\5\x96" + bytes(7) + b"\x40.", "expected 4611686018"),
+    "a frame of 2^62": (b"\x80\x04\x95" + bytes(7) + b"\x40.", "instruction FRAME"),
+    "a buffer from elsewhere": (b"\x80\5\x97.", "instruction NEXT_BUFFER"),
+    "a buffer to read": (b"\x80\5K\1\x98.", "instruction READONLY_BUFFER"),
+    "a memo by itself": (b"\x80\4K\1\x94.", "instruction MEMOIZE"),
+    "the same again": (b"K\x012.", "instruction DUP"),
+    "a set": (b"\x80\4\x8f.", "instruction EMPTY_SET"),
+    "a list": (b"].", "instruction EMPTY_LIST"),
+    "a text of protocol 0": (b"S'a'\n.", "instruction STRING"),
+    "a number of 9999 digits": (b"I" + b"9" * 9999 + b"\n.", "Exceeds the limit"),
+    "a name of another screen": (b"cos\n\x1b[2J\n.", r"asks for os.\\x1b\[2J"),
+    "a memo that is not there": (b"h\7.", "Memo value not found at index 7"),
     "nothing": (b"", "exhausted before seeing STOP"),
     "no pickle": (b"<!DOCTYPE html>", "opcode b'<' unknown"),
     "a text that goes on past the end": (b"T\xff\xff\xff\x7f" + b"a", "expected 2147"),
@@ -190,6 +227,87 @@ def test_what_is_forged_is_refused_with_its_reason(name):
 
     with pytest.raises(BadInput, match=f"^evil is not .*({reason}).*take another"):
         pickles.read(content, "evil")
+
+
+# A tuple of a tuple of ... each twice: 180 instructions, and 2^60 numbers if told.
+TWICE = b"K\x01" + b"q\0h\0\x86" * 60
+STATE = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+
+
+def array(shape, code, content, state=STATE):
+    """An array as Python 2 writes it, of parts that may be forged."""
+    dtype = b"cnumpy\ndtype\n" + code + b"K\0K\x01\x87R" + state
+    content = b"T" + struct.pack("<i", len(content)) + content
+    make = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R"
+    return make + b"(K\x01" + shape + dtype + b"\x89" + content + b"tb"
+
+
+LABELS = array(b"(K\x01t", b"U\x02i8", bytes(8))
+
+
+def tree_with(images, labels=LABELS):
+    return b"\x80\x02" + (images + labels + b"\x86") * 3 + b"\x87."
+
+
+def test_the_parts_that_are_forged_below_are_right_otherwise():
+    images = array(b"(K\x01K\x04t", b"U\x02f4", bytes(16))
+
+    arrays = pickles.read(tree_with(images), "small", shape=(2, 2))
+    assert arrays["t10k-images-idx3-ubyte"].tolist() == [[[0, 0], [0, 0]]]
+
+
+WIDE = "\U0001f600".encode() + b"x" * 100_000_000
+NINES = b"9" * 100_000_000
+BOMBS = {
+    "an encoding": (
+        b"\x80\x02c_codecs\nencode\n" + text("x") + TWICE + b"\x86R.",
+        "encoded as 'tuple'",
+    ),
+    "a dtype": (
+        b"\x80\x02" + array(b"(K\1t", TWICE, b"") + LABELS + b"\x86NN\x87.",
+        "an array of tuple, not of f4",
+    ),
+    "a shape": (tree_with(array(TWICE, b"U\x02f4", b"")), "interpreted as an integer"),
+    "a length": (
+        tree_with(array(b"(" + TWICE + b"t", b"U\x02f4", b"")),
+        "interpreted as an integer",
+    ),
+    "a state": (
+        tree_with(array(b"(K\1t", b"U\x02f4", b"", b"T\0\xe1\xf5\5" + NINES + b"b")),
+        "has a str, not a tuple of 8",
+    ),
+    "an absurd shape": (
+        tree_with(array(b"(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ft", b"U\x02f4", b"")),
+        "cannot reshape array of size 0",
+    ),
+    "no images": (
+        tree_with(
+            array(b"(K\0K\x04t", b"U\x02f4", b""), array(b"(K\0t", b"U\x02i8", b"")
+        ),
+        "a part of it is empty",
+    ),
+    "a wide text": (
+        b"\x80\x02X" + struct.pack("<I", len(WIDE)) + WIDE + b".",
+        "a str,",
+    ),
+    "digits": (b"I" + NINES + b"\n.", "Exceeds the limit"),
+    "a real number": (b"F" + NINES + b"\n.", "instruction FLOAT"),
+    "a name": (b"cos\n" + NINES + b"\n.", "it asks for os.9999"),
+    "a long number": (b"\x8b" + struct.pack("<i", 100_000_000) + NINES, "LONG4"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
+    content, reason = BOMBS[bomb]
+    (tmp_path / "bomb").write_bytes(content)
+
+    sentence = in_a_box(
+        "pickles.read(content, 'evil', shape=(2, 2))",
+        tmp_path / "bomb",
+        imports="from tasks import pickles; content = path.read_bytes()",
+    )
+    assert re.match(f"evil is not .*{reason}.*take another source", sentence)
 
 
 def changed(digits, index, value, part=0):

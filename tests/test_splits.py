@@ -55,8 +55,11 @@ def test_standardizing_can_be_undone(images):
     [
         ("valid-images.npy", b"\x93NUMPY", "is not a whole .npy file"),
         ("valid-images.npy", b"", "is not a whole .npy file"),
-        ("valid-labels.npy", np.float32([1, 2]), "holds float32 values in 1 dim"),
-        ("valid-labels.npy", np.uint8([[1]]), "in 2 dimensions, not uint8 in 1"),
+        ("valid-labels.npy", np.float32([1, 2]), "npy file of bytes in 1 dimensions"),
+        ("valid-labels.npy", np.uint8([[1]]), "npy file of bytes in 1 dimensions"),
+        ("valid-labels.npy", np.uint8([]), "npy file of bytes in 1 dimensions"),
+        ("valid-labels.npy", np.bool_([1, 0]), "npy file of bytes in 1 dimensions"),
+        ("valid-labels.npy", np.zeros(2, "V1"), "npy file of bytes in 1 dimensions"),
         ("valid-labels.npy", np.uint8([1]), "has 2 valid images but 1 labels"),
     ],
 )
@@ -77,8 +80,79 @@ def test_a_pickled_array_is_refused(tmp_path):
         splits.load(tmp_path, "valid")
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"mean": 1}', "[1"])
+def header(text: str, version: bytes = b"\1\0") -> bytes:
+    """What stands before the values of a .npy file, by the format's description."""
+    padded = text.ljust(117) + "\n"
+    return b"\x93NUMPY" + version + len(padded).to_bytes(2, "little") + padded.encode()
+
+
+WORDS = "{{'descr': {}, 'fortran_order': {}, 'shape': {}, }}".format
+BYTES = "'|u1'"
+
+
+def test_a_header_written_by_hand_is_read_as_its_description_says(tmp_path):
+    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    content = header(WORDS(BYTES, "False", (2, 3, 4))) + bytes(range(24))
+    (tmp_path / "valid-images.npy").write_bytes(content)
+
+    np.testing.assert_array_equal(splits.load(tmp_path, "valid").images, SOME.images)
+
+
+LIES = {
+    "a shape of 2^64": header(WORDS(BYTES, "False", (2**32, 2**32, 1))),
+    "a shape of 10^30": header(WORDS(BYTES, "False", (10**10, 10**10, 10**10))),
+    "a negative shape": header(WORDS(BYTES, "False", (-2, -3, 4))) + bytes(24),
+    "a shape of zero": header(WORDS(BYTES, "False", (0, 3, 4))),
+    "a shape of a million axes": header(WORDS(BYTES, "False", "(" + "1," * 99 + ")"))[
+        :128
+    ],
+    "bytes missing": header(WORDS(BYTES, "False", (2, 3, 4))) + bytes(23),
+    "bytes left over": header(WORDS(BYTES, "False", (2, 3, 4))) + bytes(25),
+    "columns first": header(WORDS(BYTES, "True", (2, 3, 4))) + bytes(24),
+    "objects": header(WORDS("'|O'", "False", (2, 3, 4))) + bytes(192),
+    "fields": header(WORDS("[('a', '|u1')]", "False", (2, 3, 4))) + bytes(24),
+    "a program": header("__import__('os').system('touch ran')"),
+    "parentheses": header("(" * 110),
+    "half a text": header('{"descr: '),
+    "another version": header(WORDS(BYTES, "False", (2, 3, 4)), b"\3\0") + bytes(24),
+    "a header without end": b"\x93NUMPY\2\0\xff\xff\xff\xff" + b" " * 1000,
+    "an archive": b"PK\3\4" + bytes(200),
+    "a pickle": b"\x80\2cos\nsystem\nX\x09\0\0\0touch ran\x85R.",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_header_that_lies_is_refused_in_a_sentence(tmp_path, monkeypatch, lie):
+    monkeypatch.chdir(tmp_path)
+    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    (tmp_path / "valid-images.npy").write_bytes(LIES[lie])
+    there = sorted(tmp_path.iterdir())
+
+    with pytest.raises(BadInput, match="is not a whole .npy file of bytes in 3 dim"):
+        splits.load(tmp_path, "valid")
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_images_that_are_all_alike_have_no_scale():
+    with pytest.raises(BadInput, match="All pixels of the training images are alike"):
+        Scale.of(np.full((5, 2, 2), 7, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", '{"mean": 1}', "[1", "[" * 900, "\ud800", "null"),
+        '{"divisor": 256, "mean": NaN, "std": 0.5}',
+        '{"divisor": 256, "mean": 0.5, "std": Infinity}',
+        '{"divisor": 256, "mean": 0.5, "std": 0}',
+        '{"divisor": 256, "mean": 0.5, "std": 1e-300}',
+        '{"divisor": 256, "mean": "0.5", "std": 0.5}',
+        '{"divisor": 255, "mean": 0.5, "std": 0.5}',
+        '{"divisor": 256, "mean": 0.5, "std": 0.5, "more": 1}',
+        '{"divisor": 256, "mean": 0.5, "std": 0.5}' + " " * 1000,
+    ],
+)
 def test_a_damaged_scale_is_refused(tmp_path, content):
-    (tmp_path / "scale.json").write_text(content)
+    (tmp_path / "scale.json").write_text(content, errors="surrogatepass")
     with pytest.raises(BadInput, match="scale.json is damaged"):
         splits.load_scale(tmp_path)
