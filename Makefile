@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The environment holds the folder's path: in another folder it is made anew.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install run repro seeds ui schedule unschedule test check bench clean
+.PHONY: help install run repro seeds ui schedule unschedule test check fuzz bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,10 @@ check: $(INSTALLED) ## format, lint and types
 	ruff format --check .
 	ruff check .
 	mypy
+
+fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; takes an hour
+	pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
+	python tests/fuzz/run.py
 
 bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and ten minutes
 	python benchmarks/epoch.py

@@ -1,6 +1,8 @@
 import json
 
+import pytest
 from conftest import ROOT
+from prefect import flow
 
 from flows import artifacts
 
@@ -65,6 +67,34 @@ def test_the_change_since_the_last_table_is_told():
     ]
     rows = artifacts.changed(artifacts.table(METRICS), before)
     assert [row["change"] for row in rows] == ["-0.0010", "none", "new"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(None, "", "[", "[" * 9999, "{}", "1", '{"model": 1}', "[[1]]"),
+        '[{"model": "one"}]',
+        '[{"model": "one", "accuracy": "high"}]',
+        '[{"model": "one", "accuracy": null}]',
+    ],
+)
+def test_a_table_that_another_project_made_is_not_compared_with(data):
+    assert artifacts._rows(data) == []
+
+
+def test_metrics_that_are_damaged_are_not_shown_and_fail_nothing(
+    tmp_path, caplog, prefect_server
+):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "metrics.json").write_text('{"models": {"<b>": 1}}')
+
+    @flow
+    def show() -> None:
+        artifacts.publish(tmp_path)
+
+    show()
+    assert "Nothing is shown: " in caplog.text
+    assert "metrics.json is damaged" in caplog.text
 
 
 def test_what_the_ui_is_given_is_below_a_megabyte():

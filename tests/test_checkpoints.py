@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from tasks import checkpoints
@@ -13,6 +14,16 @@ def test_what_is_kept_is_found_under_its_fingerprint_only(tmp_path):
     assert all(torch.equal(kept[name], TENSORS[name]) for name in TENSORS)
     assert checkpoints.load(tmp_path / "kept", "other") is None
     assert checkpoints.load(tmp_path / "none", "mark") is None
+
+
+@pytest.mark.parametrize("size", [0, 7, 20, 100])
+def test_what_is_not_whole_is_not_found(tmp_path, size):
+    path = tmp_path / "kept"
+    checkpoints.save(path, "mark", TENSORS)
+    path.write_bytes(path.read_bytes()[:size])
+
+    assert checkpoints.load(path, "mark") is None
+    assert checkpoints.load(tmp_path, "mark") is None, "nor is a folder"
 
 
 def test_a_fingerprint_is_of_settings_and_data():

@@ -6,6 +6,7 @@ import pytest
 from tasks import metrics
 from tasks.evaluate import evaluate
 from tasks.models import Description, Model
+from tasks.settings import BadInput
 from tasks.splits import Scale, Split
 
 SCALE = Scale(divisor=256, mean=0, std=1)
@@ -45,6 +46,12 @@ def test_the_best_on_validation_is_tested_and_no_other():
     tested = result.confusion.query("split == 'test'")
     assert set(tested["model"]) == {"good"}
     assert tested["images"].tolist() == [3, 0, 0, 1]
+
+
+def test_a_model_that_does_not_know_a_label_is_refused():
+    other = SPLITS | {"train": split(0, 1)._replace(labels=np.uint8([0, 2]))}
+    with pytest.raises(BadInput, match="Model good has no class 2, which is the label"):
+        evaluate({"good": GOOD}, other)
 
 
 def test_of_two_best_the_first_is_chosen():

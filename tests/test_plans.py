@@ -24,6 +24,23 @@ def test_a_plan_that_is_the_graph_passes():
     check(plan, GRAPH)
 
 
+@pytest.mark.parametrize(
+    "key", ["a;touch ran", "$(a)", "a b", "`a`", "a\n", "'a'", "../a"]
+)
+def test_a_name_that_a_shell_would_read_is_refused(key):
+    def plan(run):
+        run.each("each", run.step("first"))
+
+    stages = {
+        "first": Plan(frozenset(), "", {}),
+        f"each@{key}": Plan(frozenset({"first"}), "", {}),
+    }
+    with pytest.raises(
+        LedgerError, match="has a name that a shell would take for more"
+    ):
+        check(plan, stages)
+
+
 def test_a_missing_edge_is_found():
     def plan(run):
         run.step("last", *run.each("each", run.step("first"))[:1])

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from tasks import evaluate as evaluate_step
+from tasks import files
+from tasks import report as report_step
 from tasks.baseline import Baseline, baseline
 from tasks.evaluate import evaluate
 from tasks.report import Results, report
-from tasks.settings import load
+from tasks.settings import BadInput, load
 from tasks.train import Train, train
 
 
@@ -101,6 +104,55 @@ def test_the_drawings_tell_the_predictions(made):
     labels = 2 * 10
     assert sum(map(int, shown)) - 2 * sum(range(10)) == tested.sum() == 300
     assert len(shown) - labels == np.count_nonzero(tested)
+
+
+@pytest.fixture
+def written(made, tmp_path, monkeypatch):
+    """What evaluate and train write of the small data set, where they write it."""
+    monkeypatch.chdir(tmp_path)
+    _, results = made
+    for name in ("confusion", "calibration", "predictions"):
+        evaluate_step._write_table(getattr(results, name), f"{name}.csv")
+    files.write_json(tmp_path / "reports" / "metrics.json", results.metrics)
+    for kind, column in (("loss", "loss"), ("accuracy", "valid")):
+        for network, values in getattr(results, kind).items():
+            lines = [column, *map(str, values.tolist())]
+            path = tmp_path / "models" / f"{network}.{kind}.csv"
+            files.write_text(path, "\n".join(lines) + "\n")
+    return list(results.metrics["models"]), list(results.loss)
+
+
+def test_what_was_written_is_read(made, written, parts):
+    _, results = made
+    again = report_step._read(*written, parts[0]["valid"])
+
+    assert again.metrics == results.metrics
+    assert again.predictions["label"].tolist() == results.predictions["label"].tolist()
+    assert {n: v.tolist() for n, v in again.accuracy.items()} == {
+        n: v.tolist() for n, v in results.accuracy.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "sentence"),
+    [
+        ("reports/predictions.csv", "\n0,", "\n9,", "of other models or images"),
+        ("reports/predictions.csv", "\n0,", "\n-1,", "of other models or images"),
+        ("reports/predictions.csv", "label", "lable", "predictions.csv is damaged"),
+        ("reports/confusion.csv", "actual", "lable", "confusion.csv is damaged"),
+        ("reports/metrics.json", "baseline", "other", "of other models or images"),
+        ("reports/metrics.json", "accuracy", "x", "metrics.json is damaged"),
+        ("models/scratch_sgd.loss.csv", "loss", "x", "--force train@scratch_sgd"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    written, parts, tmp_path, name, old, new, sentence
+):
+    path = tmp_path / name
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(BadInput, match=sentence):
+        report_step._read(*written, parts[0]["valid"])
 
 
 def test_names_from_settings_are_escaped():

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from conftest import ROOT
 
-from tasks import models, networks
+from tasks import checkpoints, models, networks
 from tasks.settings import BadInput, load
 from tasks.train import Train, train
 from tasks.training import Training
@@ -149,6 +150,35 @@ def test_a_damaged_checkpoint_is_not_used(parts, settings, tmp_path, content):
     (tmp_path / "checkpoint").write_bytes(content)
     model, _ = run(parts, settings, "scratch_sgd", tmp_path / "checkpoint")
     expected, _ = run(parts, settings, "scratch_sgd")
+    np.testing.assert_array_equal(model.weights, expected.weights)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: kept.pop("loss"),
+        lambda kept: kept.update(more=torch.zeros(1)),
+        lambda kept: kept.update(accuracy=torch.zeros(1, 3)),
+        lambda kept: kept.update(loss=torch.zeros(())),
+        lambda kept: kept.update(order=torch.zeros(9)),
+        lambda kept: kept["loss"].fill_(np.nan),
+        lambda kept: kept.update({next(iter(kept)): torch.zeros(2)}),
+    ],
+)
+def test_a_checkpoint_of_other_tensors_is_not_used(
+    parts, settings, tmp_path, damage, monkeypatch
+):
+    settings = changed(settings, epochs=2)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    expected, _ = run(parts, settings, "scratch_adam", tmp_path / "checkpoint")
+    monkeypatch.undo()
+    with safetensors.safe_open(tmp_path / "checkpoint", framework="pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        mark = file.metadata()[checkpoints.METADATA]
+    damage(kept)
+    checkpoints.save(tmp_path / "checkpoint", mark, kept)
+
+    model, _ = run(parts, settings, "scratch_adam", tmp_path / "checkpoint")
     np.testing.assert_array_equal(model.weights, expected.weights)
 
 

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import yaml
+
+from tasks import candidates, models
+from tasks.models import Description, Model
+from tasks.settings import BadInput
+from tasks.splits import Scale
+
+
+def model(inputs=4, classes=(0, 1, 2)):
+    return Model(
+        weights=np.ones((inputs, len(classes)), np.float32),
+        bias=np.zeros(len(classes), np.float32),
+        description=Description(
+            link="softmax",
+            scale=Scale(divisor=256, mean=0.5, std=0.25),
+            classes=classes,
+            parameters={},
+        ),
+    )
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = {"train": {"variants": {"one": {}, "two": {}}, "seed": 0}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for name in ("baseline", "one", "two"):
+        models.save(model(), tmp_path / "models" / f"{name}.safetensors")
+    return tmp_path
+
+
+def test_the_baseline_is_first_and_then_come_the_networks(project):
+    assert list(candidates.read()) == ["baseline", "one", "two"]
+
+
+@pytest.mark.parametrize("other", [model(inputs=5), model(classes=(0, 1, 3))])
+def test_models_that_can_not_be_compared_are_refused(project, other):
+    models.save(other, project / "models" / "two.safetensors")
+
+    with pytest.raises(BadInput, match="not for the same pixels and classes"):
+        candidates.read()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd", "a b", "a;b", "$(a)", "", "-a", "a" * 41],
+)
+def test_a_network_is_named_with_one_word(project, name):
+    params = {"train": {"variants": {name: {}}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    with pytest.raises(BadInput, match="`train.variants.*but string should match"):
+        candidates.networks()

@@ -1,0 +1,45 @@
+"""The fuzz targets on their corpus, and a moment beyond; `make fuzz` does the rest."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+HERE = Path(__file__).parent / "fuzz"
+CORPUS = sorted(path for path in (HERE / "corpus").glob("*/*"))
+
+
+@pytest.fixture(scope="module")
+def targets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        import targets  # noqa: PLC0415  # it makes a folder, removed here
+
+        yield targets.TARGETS
+    targets.remove_folder()
+    del sys.modules["targets"]
+
+
+def test_every_target_has_a_corpus(targets):
+    assert {path.parent.name for path in CORPUS} == targets.keys()
+
+
+@pytest.mark.parametrize(
+    "path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.name}"
+)
+def test_what_was_found_once_is_read_or_refused(targets, path):
+    targets[path.parent.name](path.read_bytes())
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_what_is_changed_a_little_is_read_or_refused(targets, data):
+    path = data.draw(st.sampled_from(CORPUS))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        length = data.draw(st.integers(0, 8))
+        content[start : start + length] = data.draw(st.binary(max_size=8))
+    targets[path.parent.name](bytes(content))
