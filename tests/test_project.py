@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
@@ -175,6 +176,26 @@ def test_prefect_runs_with_the_settings_of_this_project(tmp_path):
     assert ended.stdout.split() == ["False", "60", "False"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [("http://localhost:4200", True), ("https://evil.example", False), ("null", False)],
+)
+def test_no_page_from_elsewhere_gives_the_server_orders(
+    prefect_server, origin, allowed
+):
+    asked = requests.options(
+        f"{prefect_server['PREFECT_API_URL']}/deployments/",
+        headers={
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        },
+        timeout=10,
+    )
+    assert asked.ok is allowed
+    assert (asked.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+
+
 def test_the_readmes_tables_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     readme = importlib.import_module("readme")
@@ -234,6 +255,23 @@ def test_the_environment_is_made_anew_where_the_checkout_was_moved_to(tmp_path):
     assert make(old, "-q").returncode == 0
     old.rename(new)
     assert make(new, "-q").returncode == 1
+
+
+def test_the_tests_that_security_rests_on_are_there():
+    written = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text())
+    assert len(named) > 30
+    for name in named:
+        assert f"def {name}(" in written, name
+
+
+def test_no_pickle_is_loaded_anywhere():
+    loading = re.compile(
+        r"\b(?:torch|joblib|pickle|np|numpy|cloudpickle|marshal|shelve|dill)\.loads?\("
+        r"|read_pickle|allow_pickle=True|yaml\.(?:unsafe|full)_load|\beval\(|\bexec\("
+    )
+    for path in [*(ROOT / "tasks").glob("*.py"), *(ROOT / "flows").glob("*.py")]:
+        assert not loading.search(path.read_text()), path
 
 
 def test_ci_runs_the_tests_and_the_checks():
