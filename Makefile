@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The environment holds the folder's path: in another folder it is made anew.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install run repro seeds ui schedule unschedule test check fuzz bench clean
+.PHONY: help install run repro seeds ui schedule unschedule test test-faults check fuzz bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ unschedule: $(INSTALLED) ## undo that; the history stays
 
 test: $(INSTALLED) ## run the tests: no network, no GPU
 	python -m pytest
+
+test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
+	python -m pytest -m "" tests/test_faults.py
 
 check: $(INSTALLED) ## format, lint and types
 	ruff format --check .

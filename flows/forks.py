@@ -80,10 +80,13 @@ def _warm_up() -> threading.Event:
     _context.set_forkserver_preload(PRELOAD)
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
+    # Ctrl-C is for this program. The server ignores it too, but not while it imports.
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
         atexit.register(_end_server)
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         for name, value in before.items():
             os.environ.pop(name)
             if value is not None:
@@ -152,6 +155,7 @@ class Forked:
 def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> None:
     """Be the command, in the forked process."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
@@ -176,10 +180,11 @@ def _end_server() -> None:
 def _wait_for_server(ready: threading.Event) -> None:
     """Fork a process that does nothing, which the server does when all is imported."""
     probe = _context.Process(target=_nothing)
-    with _no_main():
-        probe.start()
-    probe.join()
-    ready.set()
+    with suppress(EOFError, OSError):  # the server was ended meanwhile
+        with _no_main():
+            probe.start()
+        probe.join()
+        ready.set()
 
 
 def _nothing() -> None:

@@ -13,12 +13,13 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
@@ -27,6 +28,8 @@ from dvc.rwlock import rwlock
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+
+from tasks import files
 
 BUSY_POLL_SECONDS = 0.2
 
@@ -252,7 +255,25 @@ def _save(stage: Stage) -> None:
     )
     stage.save(run_cache=not uncached)
     stage.commit()
-    stage.dump(update_pipeline=False)
+    _dump(stage)
+
+
+def _dump(stage: Stage) -> None:
+    """Write the stage into dvc.lock; unlike DVC's own `dump`, whole or not at all."""
+    book = getattr(stage.dvcfile, "_lockfile", None)
+    if book is None:  # a data source, which has a file of its own
+        stage.dump(update_pipeline=False)
+        return
+    track = stage.repo.scm_context.files_to_track
+    tracked = set(track)
+    with files.replacing(Path(book.path)) as temporary:
+        with suppress(FileNotFoundError):
+            temporary.write_bytes(Path(book.path).read_bytes())
+        draft = Lockfile(stage.repo, str(temporary))
+        draft.dump(stage)
+    if draft.relpath in track - tracked:
+        track.remove(draft.relpath)
+        track.add(book.relpath)
 
 
 def _fingerprint(stage: Stage) -> object:

@@ -116,8 +116,12 @@ def main() -> None:
     arguments = parser.parse_args()
     gc.freeze()
     gc.enable()
-    with server.found():
-        state = pipeline(**vars(arguments), return_state=True)
+    try:
+        with server.found():
+            state = pipeline(**vars(arguments), return_state=True)
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; run it again to go on.", file=sys.stderr)
+        sys.exit(130)
     sys.exit(0 if state.is_completed() else 1)
 
 

@@ -1,12 +1,20 @@
 """Run a step as a command: its arguments, its thread budget, its errors as sentences.
 
 Exit status: 0 done; 1 something given can't be used (one sentence on standard error);
-75 (EX_TEMPFAIL) something outside was unavailable and a second try may pass.
+75 (EX_TEMPFAIL) something outside was unavailable and a second try may pass; 130 and
+143, as shells count, interrupted and told to end.
 """
 
 import argparse
+import errno
+import os
+import select
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from threadpoolctl import threadpool_limits
@@ -17,6 +25,14 @@ from tasks.settings import BadInput
 # busy neighbour can't stall it at a barrier, and the sums are the same on any machine
 # whatever its number of cores. The flow uses the cores by running steps side by side.
 THREADS = 1
+
+ADVICE = {
+    errno.EACCES: "; make it writable",
+    errno.EDQUOT: "; make room and run again",
+    errno.EFBIG: "; allow larger files and run again",
+    errno.ENOSPC: "; make room and run again",
+    errno.EROFS: "; make it writable",
+}
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -37,16 +53,81 @@ def run(step: Callable[[], None]) -> NoReturn:
     """Run `step` and exit, turning what the user can mend into one sentence."""
     limit_threads()
     try:
-        step()
+        with _ends_in_order():
+            step()
     except BadInput as error:
         _fail(step, str(error), error.exit_code)
     except FileNotFoundError as error:
         _fail(step, f"{error.filename} is missing; run `dvc repro` to make it.", 1)
     except OSError as error:
-        _fail(step, f"{error.filename or 'input/output'}: {error.strerror}.", 1)
+        advice = ADVICE.get(error.errno or 0, "")
+        where = _from_here(error.filename)
+        _fail(step, f"{where}: {error.strerror}{advice}.", 1)
     except MemoryError:
         _fail(step, "out of memory; close other programs or use less data.", 1)
+    except KeyboardInterrupt:
+        _fail(step, "interrupted; run it again to have it done.", 128 + signal.SIGINT)
     sys.exit(0)
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and the end of the engine end the step like any other error.
+
+    So what it was writing is removed. Otherwise SIGTERM ends Python on the spot.
+    """
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, end),
+    }
+    _follow_the_engine()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow_the_engine() -> None:
+    """End with the engine that runs this process as a stage, however it ends.
+
+    `dvc repro` that is killed leaves its stage running, which would write into a
+    checkout that the next run takes for its own. (Linux alone can tell.)
+    """
+    if "DVC_STAGE" not in os.environ or not hasattr(os, "pidfd_open"):
+        return
+    ends = select.poll()
+    parent = os.getppid()
+    with suppress(OSError):
+        # The engine is the parent of the shell that it starts, if not of this process.
+        for process in (parent, _parent(parent)):
+            ends.register(os.pidfd_open(process), select.POLLIN)
+
+        def wait() -> None:
+            ends.poll()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _parent(process: int) -> int:
+    """Return the parent of a process, as Linux's proc(5) has it."""
+    status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    # The name of the program, in brackets, may hold anything.
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def _from_here(path: str | bytes | None) -> str:
+    """Return the path as the user knows it, who thinks of the project's folder."""
+    if path is None:
+        return "input/output"
+    with suppress(ValueError):
+        return str(Path(os.fsdecode(path)).relative_to(Path.cwd()))
+    return os.fsdecode(path)
 
 
 def _fail(step: Callable[[], None], sentence: str, status: int) -> NoReturn:

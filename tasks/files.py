@@ -3,6 +3,7 @@
 Written is to a temporary name first, then comes one rename.
 """
 
+import glob
 import json
 import os
 import tempfile
@@ -34,21 +35,36 @@ def read_bytes(path: Path, most: int) -> bytes:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` on success.
 
-    On any error the temporary file is removed and what stood at `path` stays.
+    On any error the temporary file is removed and what stood at `path` stays. A process
+    that is killed can't remove its own: the next one that writes `path` does.
+
+    Raises:
+        OSError: it can't be written; `filename` is always given.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The eight characters are mkstemp's.
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+            left_over.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         # mkstemp makes private files; an output has the permissions of any other file.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        # A full disk does not say where, and of temporary names nobody has heard.
+        if error.filename is None or str(error.filename).endswith(".tmp"):
+            error.filename = str(path)
+            del error.filename2
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -126,36 +126,68 @@ def record() -> Record:
     )
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, digits) -> Path:
+    """The project itself, its data made small; nothing of it was run."""
+    # It copies the project as it stands, with what this file knows of the data.
+    from checkouts import make  # noqa: PLC0415
+
+    return make(tmp_path_factory.mktemp("small"), digits)
+
+
 @contextmanager
 def serving_prefect(home: Path, **settings: str) -> Iterator[dict[str, str]]:
     """Run a Prefect server; give programs the environment to use it."""
+    environment = server_environment(home)
+    server = start_server(environment | settings)
+    try:
+        yield environment
+    finally:
+        stop_server(server)
+
+
+def server_environment(home: Path) -> dict[str, str]:
+    """What programs need to know to be, or to use, a server with this home."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {
+    return os.environ | {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
     }
-    with (home / "server.log").open("wb") as log:
+
+
+def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a Prefect server and wait until it answers."""
+    own = {k: v for k, v in environment.items() if k != "PREFECT_API_URL"}
+    with (Path(environment["PREFECT_HOME"]) / "server.log").open("ab") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start"],
-            env=environment | settings,
+            env=own,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        wait_until(lambda: answers(f"{url}/health"), seconds=60)
-        yield environment | {"PREFECT_API_URL": url}
-    finally:
+        url = f"{environment['PREFECT_API_URL']}/health"
+        wait_until(lambda: answers(url), seconds=60)
+    except BaseException:
+        stop_server(server)
+        raise
+    return server
+
+
+def stop_server(server: subprocess.Popen[bytes]) -> None:
+    """End a server, by force if it must be."""
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(timeout=10)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 @pytest.fixture(scope="session")

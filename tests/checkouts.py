@@ -1,0 +1,108 @@
+"""Checkouts of the project itself, its data made small and taken from a folder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from conftest import ROOT, TEST, TRAIN, VALID, idx_bytes
+
+SOURCES = [
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+    "dvc.yaml",
+    "flows",
+    "pyproject.toml",
+    "tasks",
+]
+
+
+def make(root: Path, digits: dict) -> Path:
+    """Make a checkout, committed and not run, and its data, under `root`."""
+    mirror = root / "mirror"
+    mirror.mkdir()
+    for name, values in digits.items():
+        (mirror / name).write_bytes(idx_bytes(values))
+    digests = subprocess.run(
+        ["sha256sum", *sorted(digits)],
+        cwd=mirror,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["download"]["sources"] = [str(mirror)]
+    params["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
+    params["validate"].update(
+        counts={"train": TRAIN + VALID, "test": TEST},
+        class_share=[0.09, 0.11],
+        mean_ink=[30, 80],
+        lit_share=[0.18, 0.5],
+        brightest=220,
+    )
+    params["normalize"]["validation"] = VALID
+    params["promote"].update(min_accuracy=0.5, max_log_loss=2, max_class_drop=0.2)
+    project = root / "project"
+    for name in SOURCES:
+        source, target = ROOT / name, project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(source, target)
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "small")
+    return project
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    return subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def clone(project: Path, name: str) -> Path:
+    target = project.parent / name
+    git(project.parent, "clone", "-q", str(project), str(target))
+    return target
+
+
+def end(
+    project: Path, env: dict[str, str], *command: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment's in `project` to its end, good or bad."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=project,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(project: Path, env: dict[str, str], *command: str) -> str:
+    """Run a command of the environment's in `project`; return all it says."""
+    ended = end(project, env, *command)
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def flow(project: Path, env: dict[str, str], *arguments: str) -> str:
+    return run(project, env, "python", "-m", "flows.pipeline", *arguments)
+
+
+def locked(project: Path) -> dict:
+    return yaml.safe_load((project / "dvc.lock").read_text())
