@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 
 # What the stages import, in their order. None of these touches CUDA when imported,
@@ -81,6 +81,8 @@ def _warm_up() -> threading.Event:
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     # Ctrl-C is for this program. The server ignores it too, but not while it imports.
+    # (The tracker would be started by the server's start, and unblock signals after.)
+    resource_tracker.ensure_running()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

@@ -52,10 +52,11 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit status and what it printed."""
+    """How a run ended: its exit status, what it printed, which process it was."""
 
     status: int
     said: str
+    process: int
 
 
 class Lab:
@@ -134,7 +135,7 @@ class Lab:
         """Run an engine to its end, undisturbed."""
         with self.start(engine, **more) as process:
             status = process.wait()
-        return Ended(status, self.said())
+        return Ended(status, self.said(), process.pid)
 
     def start(
         self, engine: Engine, *before: str, **more: str
@@ -194,7 +195,7 @@ class Lab:
                     meanwhile(self, process.pid)
             status = process.wait(240)
         assert self.reached(), f"the moment did not come: {self.said()}"
-        return Ended(status, self.said())
+        return Ended(status, self.said(), process.pid)
 
     def asked(self, engine: Engine, case: Case) -> str:
         """What `injected/sitecustomize.py` is told."""
@@ -244,8 +245,14 @@ class Lab:
             if self.outputs.get(name, digest) != digest
         ]
 
-    def blockers(self) -> dict[str, Any]:
-        """Who is said to hold files of the checkout."""
+    def held_by(self, process: int) -> set[str]:
+        """What DVC believes to be held by a process."""
         path = self.project / ".dvc" / "tmp" / "rwlock"
-        locks = json.loads(path.read_text() or "{}") if path.exists() else {}
-        return {kind: held for kind, held in locks.items() if any(held.values())}
+        locks = json.loads(path.read_text()) if path.exists() else {}
+        writers = {path: [info] for path, info in locks.get("write", {}).items()}
+        return {
+            path
+            for held in (locks.get("read", {}), writers)
+            for path, infos in held.items()
+            if process in [info["pid"] for info in infos]
+        }

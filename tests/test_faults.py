@@ -241,10 +241,7 @@ def test_a_server_may_go_and_come_back(lab, results, own_server, monkeypatch, mo
 @pytest.mark.faults
 def test_half_a_dvc_lock_which_dvc_itself_may_leave_is_mended_by_git(lab):
     lab.meet(REPRO, Case("wait", STEPS["train"], "record"), told(signal.SIGKILL))
-    for engine in (FLOW, REPRO):
-        ended = lab.run(engine)
-        assert ended.status != 0
-        assert "Traceback" not in ended.said
+    assert not lab.locked().items() >= lab.lock.items()
     git(lab.project, "checkout", "dvc.lock")
     same_as_ever(lab, FLOW)
 
@@ -285,16 +282,17 @@ def survive(lab: Lab, key: Key, meanwhile: Meanwhile | None) -> Result:
         outcome == "stopped" and engine is REPRO
     )
     assert said or may_be_silent, ended.said
-    assert said.count("\n") <= 1, said
+    assert said.count("\n") <= 2, said
 
     assert lab.halves() == []
     assert lab.locked().items() <= lab.lock.items()
     left = lab.left_over()
     assert all(re.search(r"/\..+\.[a-z0-9_]{8}\.tmp$", f"/{name}") for name in left)
-    assert left == [] or kind.leaves
-    # DVC knows that the holders of these are dead, and takes no notice of them.
-    assert lab.blockers() == {} or fault in {"kill -9", "SIGTERM"}
-    same_as_ever(lab, engine if moment == "middle" else REPRO)
+    assert left == [] or kind.leaves, ended.said
+    if ended.status >= 0:
+        # Of those that a signal ended DVC finds out that they are dead.
+        assert lab.held_by(ended.process) == set()
+    same_as_ever(lab, REPRO if moment in {"start", "end"} else engine)
     return Result(outcome, said)
 
 
@@ -325,6 +323,10 @@ def sentence(lab: Lab, engine: Engine, step: str, said: str) -> str:
             for state, reason in ends
             if state not in {"Completed", "Cached"}
         ]
+        found += re.findall(
+            r"Finished in state Crashed\('(.*?)'\)$", said, re.MULTILINE
+        )
+        found += re.findall(r"^Stopped by .*", said, re.MULTILINE)
     else:
         found = re.findall(rf"^tasks\.{step}: .*|^ERROR: .*", said, re.MULTILINE)
     text = "\n".join(found).replace(f"{lab.project}/", "")
@@ -393,7 +395,7 @@ step alone. While the server is gone the flow asks again, for about a minute; so
 both engines wait for a locked database.
 
 `dvc repro` writes `dvc.lock` in place: killed in that moment, it may leave half of it,
-which both engines refuse. `git checkout dvc.lock` mends that; the results are in DVC's
-cache. The flow writes `dvc.lock` whole or not at all.
+which DVC refuses, or takes for stages that never ran. `git checkout dvc.lock` mends
+that. The flow writes `dvc.lock` whole or not at all.
 """
 SAYS = "\n## What the engines say\n"
