@@ -25,8 +25,11 @@ from flows import forks
 Child = subprocess.Popen[bytes] | forks.Forked
 
 POLL_SECONDS = 0.02
-# A child has this long to end by itself once asked, then it is killed.
-GRACE_SECONDS = 1.0
+# A child has this long to end by itself once asked, then it is killed. It removes what
+# it was writing, which takes no time, but on a busy machine it must get its turn first.
+GRACE_SECONDS = 3.0
+# How long to listen to a grandchild that outlives the child.
+LISTEN_SECONDS = 1.0
 
 # Reads "+group" and "-group" until its input ends, then kills the groups left over.
 WATCHDOG = """
@@ -219,7 +222,7 @@ class _Lines:
 
         A grandchild that outlives the child may hold the pipe: it is not waited for.
         """
-        self._thread.join(timeout=GRACE_SECONDS)
+        self._thread.join(timeout=LISTEN_SECONDS)
 
     def _pump(self, output: IO[bytes] | Connection) -> None:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode

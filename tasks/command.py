@@ -78,6 +78,8 @@ def _ends_in_order() -> Iterator[None]:
     """
 
     def end(*_: object) -> None:
+        # Whoever asks twice must not interrupt the tidying up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.exit(128 + signal.SIGTERM)
 
     before = {
