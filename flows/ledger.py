@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +28,6 @@ from dvc.rwlock import rwlock
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
-
-from tasks import files
 
 BUSY_POLL_SECONDS = 0.2
 
@@ -259,21 +257,25 @@ def _save(stage: Stage) -> None:
 
 
 def _dump(stage: Stage) -> None:
-    """Write the stage into dvc.lock; unlike DVC's own `dump`, whole or not at all."""
+    """Write the stage into dvc.lock; unlike DVC's own `dump`, whole or not at all.
+
+    The caller holds the repository, so nobody else is at the draft.
+    """
     book = getattr(stage.dvcfile, "_lockfile", None)
     if book is None:  # a data source, which has a file of its own
         stage.dump(update_pipeline=False)
         return
-    track = stage.repo.scm_context.files_to_track
-    tracked = set(track)
-    with files.replacing(Path(book.path)) as temporary:
-        with suppress(FileNotFoundError):
-            temporary.write_bytes(Path(book.path).read_bytes())
-        draft = Lockfile(stage.repo, str(temporary))
-        draft.dump(stage)
-    if draft.relpath in track - tracked:
-        track.remove(draft.relpath)
-        track.add(book.relpath)
+    path, draft = Path(book.path), Path(stage.repo.tmp_dir, "dvc.lock")
+    before = set(stage.repo.scm_context.files_to_track)
+    try:
+        draft.write_bytes(path.read_bytes() if path.exists() else b"")
+        Lockfile(stage.repo, str(draft)).dump(stage)
+        draft.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # which a full disk does not tell
+        raise
+    if stage.repo.scm_context.files_to_track != before:
+        stage.repo.scm_context.files_to_track = {*before, book.relpath}
 
 
 def _fingerprint(stage: Stage) -> object:

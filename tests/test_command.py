@@ -1,14 +1,21 @@
 """Each step as a command: what it says and how it ends when something is wrong."""
 
 import importlib
+import json
+import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, alive, wait_until
+from disturbed import INJECTED
 from threadpoolctl import threadpool_info
 
 from tasks import command
@@ -129,7 +136,10 @@ def test_the_command_line_ends_with_the_status(folder):
     ("error", "status", "sentence"),
     [
         (BadInput("Use another."), 1, "Use another."),
-        (OSError(28, "No space left on device", "a/b"), 1, "a/b: No space left"),
+        (OSError(28, "No space left on device", "a/b"), 1, "left on device; make room"),
+        (OSError(30, "Read-only file system", "/a/b"), 1, ": /a/b: Read-only"),
+        (OSError(5, "Input/output error"), 1, ": input/output: Input/output error.\n"),
+        (KeyboardInterrupt(), 130, "interrupted; run it again"),
         (FileNotFoundError(2, "none", "a/b"), 1, "a/b is missing; run `dvc repro`"),
         (MemoryError(), 1, "out of memory"),
     ],
@@ -144,6 +154,113 @@ def test_what_a_user_can_mend_is_one_sentence(error, status, sentence, capsys):
     assert caught.value.code == status
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_a_path_is_told_as_seen_from_the_project(folder, capsys):
+    def step() -> None:
+        raise OSError(28, "No space left on device", str(folder / "data" / "raw"))
+
+    with pytest.raises(SystemExit):
+        command.run(step)
+    assert ": data/raw: No space left on device; make room" in capsys.readouterr().err
+
+
+# A step that writes a file for ever; it says when it has begun.
+WRITES = """\
+import sys, time
+from pathlib import Path
+from tasks import command, files
+
+def main():
+    with files.replacing(Path("out")) as temporary:
+        temporary.write_text("half")
+        print("begun", flush=True)
+        time.sleep(60)
+
+command.run(main)
+"""
+
+
+@pytest.fixture
+def writes(tmp_path) -> list[str]:
+    """The command of a step that writes `out` under a temporary name for ever."""
+    (tmp_path / "writes.py").write_text(WRITES)
+    return [sys.executable, "writes.py"]
+
+
+def begun(arguments: list[str], folder: Path, **more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    process = subprocess.Popen(
+        arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "begun\n"
+    assert len(list(folder.glob(".out.*.tmp"))) == 1
+    return process
+
+
+def test_a_step_that_is_told_to_end_removes_what_it_was_writing(writes, tmp_path):
+    with begun(writes, tmp_path) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["writes.py"]
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux alone can tell")
+@pytest.mark.parametrize("shell", ["sh -c 'exec \"$@\"' -", "sh -c '\"$@\"; :' -"])
+def test_a_step_ends_with_the_engine_that_was_killed(writes, tmp_path, shell):
+    engine = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    line = [sys.executable, "-c", engine, *shlex.split(shell), *writes]
+    with begun(line, tmp_path, DVC_STAGE="writes") as process:
+        process.kill()
+        wait_until(lambda: not list(tmp_path.glob(".out.*")))
+
+
+def test_a_step_that_no_engine_runs_outlives_who_started_it(writes, tmp_path):
+    starts = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"
+    line = [sys.executable, "-u", "-c", starts, *writes]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("DVC_STAGE", None)
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as starter:
+        said = {starter.stdout.readline().strip() for _ in range(2)}
+        starter.wait(30)
+        (step,) = (int(word) for word in said - {"begun"})
+        try:
+            time.sleep(0.5)
+            assert alive(step)
+        finally:
+            os.kill(step, signal.SIGTERM)
+
+
+def begins(folder: Path, fault: str) -> subprocess.Popen[str]:
+    """A step that meets a fault before it has imported its libraries."""
+    asked = {"program": "train.py", "moment": "start", "fault": fault}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(INJECTED), str(ROOT)]),
+        "FAULT": json.dumps({**asked, "notes": str(folder)}),
+    }
+    line = [sys.executable, "-m", "tasks.train", "scratch_sgd"]
+    return subprocess.Popen(
+        line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_while_a_step_imports_its_libraries_is_no_traceback(folder):
+    with begins(folder, "wait") as process:
+        wait_until((folder / "reached").exists)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == ""
+        assert process.returncode == -signal.SIGINT
+
+
+def test_no_memory_for_the_libraries_is_one_sentence(folder):
+    with begins(folder, "memory") as process:
+        said = process.communicate(timeout=30)[1]
+    assert said == "tasks.train: out of memory; close other programs.\n"
+    assert process.returncode == 1
 
 
 def test_a_bug_is_not_hidden():

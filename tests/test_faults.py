@@ -115,7 +115,7 @@ FAULTS = {
 OF_THE_ENGINE = {"server gone", "database locked"}
 # A few of them for every day.
 ALWAYS = {
-    ("flow", "kill -9", "train", "middle"),
+    ("flow", "Ctrl-C", "train", "middle"),
     ("dvc repro", "SIGTERM", "evaluate", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
 }

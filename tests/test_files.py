@@ -22,6 +22,30 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "file.txt"
+    of_another = tmp_path / ".other.txt.abcd_123.tmp"
+    for left_over in (tmp_path / ".file.txt.abcd_123.tmp", of_another):
+        left_over.write_text("half")
+    files.write_text(path, "good")
+    assert sorted(tmp_path.iterdir()) == [of_another, path]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, named):
+    path = tmp_path / "file.txt"
+
+    def write() -> None:
+        with files.replacing(path) as temporary:
+            where = [str(temporary)] if named else []
+            raise OSError(28, "No space left on device", *where)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_temporary_file_is_private_and_the_result_is_not(tmp_path):
     path = tmp_path / "file.txt"
     with files.replacing(path) as temporary:

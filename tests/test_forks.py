@@ -255,3 +255,47 @@ print(forkserver._forkserver._forkserver_pid)
 """
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
     wait_until(lambda: not alive(int(output)), seconds=1)
+
+
+# A program that a signal meets while its server imports; it says what it has then.
+MEETS = """
+import sys, os, time
+sys.path.insert(0, {root!r})
+from flows import forks
+from multiprocessing import forkserver
+ready = forks.warm_up()
+print(forkserver._forkserver._forkserver_pid, flush=True)
+try:
+    sys.stdin.read()
+except KeyboardInterrupt:
+    pass
+print(ready.wait({seconds}))
+"""
+
+
+def meets(seconds: float) -> subprocess.Popen[str]:
+    program = MEETS.format(root=str(ROOT), seconds=seconds)
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_ctrl_c_is_for_the_program_and_not_for_its_server():
+    with meets(60) as process:
+        server = int(process.stdout.readline())
+        time.sleep(0.3)  # by then it imports
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "True\n"
+    wait_until(lambda: not alive(server))
+
+
+def test_a_server_that_was_killed_is_done_without():
+    with meets(1) as process:
+        os.kill(int(process.stdout.readline()), signal.SIGKILL)
+        time.sleep(0.3)  # for the thread that waits for it to notice
+        assert process.communicate("")[0] == "False\n"

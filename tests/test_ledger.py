@@ -8,7 +8,7 @@ from subprocess import check_call
 
 import dvc
 import pytest
-from dvc.dvcfile import ProjectFile
+from dvc.dvcfile import Lockfile, ProjectFile
 from dvc.exceptions import ReproductionError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -172,6 +172,30 @@ def test_siblings_can_be_open_together(ledger, project):
         run(b)
         run(a)
     assert sorted(project.lock()) == ["each@a", "each@b", "first"]
+
+
+def test_dvc_lock_is_written_whole_or_not_at_all(ledger, built, monkeypatch):
+    before = built.read("dvc.lock")
+    built.edit("params.yaml", "hello", "good day")
+
+    def half(book, stage):
+        Path(book.path).write_text(before[:100])
+        raise OSError(28, "No space left on device")
+
+    with ledger.entry("first") as entry, monkeypatch.context() as patch:
+        patch.setattr(Lockfile, "dump", half)
+        with pytest.raises(LedgerError, match="No space left on device: .*/dvc.lock'$"):
+            run(entry)
+    assert built.read("dvc.lock") == before
+    assert list(built.root.glob(".dvc.lock*")) == []
+
+
+def test_git_is_given_dvc_lock_where_the_user_wants_that(project):
+    project.edit(".dvc/config", "[core]\n", "[core]\n    autostage = true\n")
+    with Ledger(project.root, wait=False, pause=give_up).entry("first") as entry:
+        run(entry)
+    staged = project.git("diff", "--cached", "--name-only").splitlines()
+    assert staged == ["data/.gitignore", "dvc.lock"]
 
 
 def test_a_result_is_refused_if_what_it_was_made_from_changed(ledger, project):

@@ -104,11 +104,18 @@ def test_a_stage_depends_on_every_file_that_it_imports(step):
 
 def test_the_package_itself_makes_nothing_so_no_stage_depends_on_it():
     tree = ast.parse((ROOT / "tasks" / "__init__.py").read_text())
-    _, *imports, ctrl_c = (ast.unparse(node) for node in tree.body)
-    assert imports == ["import signal", "import sys"]
-    assert ctrl_c.splitlines() == [
+    _, *imports, out_of_memory, begins = tree.body
+    assert [ast.unparse(line) for line in imports] == [
+        "import signal",
+        "import sys",
+        "from types import TracebackType",
+    ]
+    assert isinstance(out_of_memory, ast.FunctionDef)
+    # Only how a command ends that has not begun.
+    assert ast.unparse(begins).splitlines() == [
         "if sys.argv[0] == '-m':",
         "    signal.signal(signal.SIGINT, signal.SIG_DFL)",
+        "    sys.excepthook = _out_of_memory",
     ]
 
 
