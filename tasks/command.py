@@ -8,10 +8,8 @@ Exit status: 0 done; 1 something given can't be used (one sentence on standard e
 import argparse
 import errno
 import os
-import select
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,7 +70,7 @@ def run(step: Callable[[], None]) -> NoReturn:
 
 @contextmanager
 def _ends_in_order() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and the end of the engine end the step like any other error.
+    """Let Ctrl-C and SIGTERM end the step like any other error.
 
     So what it was writing is removed. Otherwise SIGTERM ends Python on the spot.
     """
@@ -86,41 +84,11 @@ def _ends_in_order() -> Iterator[None]:
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
         signal.SIGTERM: signal.signal(signal.SIGTERM, end),
     }
-    _follow_the_engine()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _follow_the_engine() -> None:
-    """End with the engine that runs this process as a stage, however it ends.
-
-    `dvc repro` that is killed leaves its stage running, which would write into a
-    checkout that the next run takes for its own. (Linux alone can tell.)
-    """
-    if "DVC_STAGE" not in os.environ or not hasattr(os, "pidfd_open"):
-        return
-    ends = select.poll()
-    parent = os.getppid()
-    with suppress(OSError):
-        # The engine is the parent of the shell that it starts, if not of this process.
-        for process in (parent, _parent(parent)):
-            ends.register(os.pidfd_open(process), select.POLLIN)
-
-        def wait() -> None:
-            ends.poll()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        threading.Thread(target=wait, daemon=True).start()
-
-
-def _parent(process: int) -> int:
-    """Return the parent of a process, as Linux's proc(5) has it."""
-    status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    # The name of the program, in brackets, may hold anything.
-    return int(status.rpartition(")")[2].split()[1])
 
 
 def _from_here(path: str | bytes | None) -> str:

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -206,46 +205,56 @@ def test_a_step_that_is_told_to_end_removes_what_it_was_writing(writes, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["writes.py"]
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux alone can tell")
-@pytest.mark.parametrize("shell", ["sh -c 'exec \"$@\"' -", "sh -c '\"$@\"; :' -"])
-def test_a_step_ends_with_the_engine_that_was_killed(writes, tmp_path, shell):
-    engine = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-    line = [sys.executable, "-c", engine, *shlex.split(shell), *writes]
-    with begun(line, tmp_path, DVC_STAGE="writes") as process:
-        process.kill()
-        wait_until(lambda: not list(tmp_path.glob(".out.*")))
-
-
-def test_a_step_that_no_engine_runs_outlives_who_started_it(writes, tmp_path):
-    starts = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"
-    line = [sys.executable, "-u", "-c", starts, *writes]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("DVC_STAGE", None)
-    with subprocess.Popen(
-        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    ) as starter:
-        said = {starter.stdout.readline().strip() for _ in range(2)}
-        starter.wait(30)
-        (step,) = (int(word) for word in said - {"begun"})
-        try:
-            time.sleep(0.5)
-            assert alive(step)
-        finally:
-            os.kill(step, signal.SIGTERM)
-
-
-def begins(folder: Path, fault: str) -> subprocess.Popen[str]:
+def begins(
+    folder: Path, fault: str, *before: str, **more: str
+) -> subprocess.Popen[str]:
     """A step that meets a fault before it has imported its libraries."""
     asked = {"program": "train.py", "moment": "start", "fault": fault}
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(INJECTED), str(ROOT)]),
         "FAULT": json.dumps({**asked, "notes": str(folder)}),
+        **more,
     }
-    line = [sys.executable, "-m", "tasks.train", "scratch_sgd"]
+    line = [*before, sys.executable, "-m", "tasks.train", "scratch_sgd"]
     return subprocess.Popen(
         line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
     )
+
+
+# A program that runs another and waits for its end.
+ENGINE = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+
+
+def of_the_step(folder: Path) -> int:
+    """The process of the step, once it stands still."""
+    wait_until(lambda: (folder / "reached").exists() and read(folder))
+    return read(folder)
+
+
+def read(folder: Path) -> int:
+    return int((folder / "reached").read_text() or 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux alone can tell")
+@pytest.mark.parametrize("shell", ['exec "$0" "$@"', '"$0" "$@"; :'])
+def test_a_stage_ends_with_the_engine_that_was_killed(folder, shell):
+    before = [*ENGINE, "/bin/sh", "-c", shell]
+    with begins(folder, "wait", *before, DVC_STAGE="train") as engine:
+        step = of_the_step(folder)
+        engine.kill()
+        wait_until(lambda: not alive(step))
+
+
+def test_a_step_that_is_no_stage_outlives_who_started_it(folder, monkeypatch):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with begins(folder, "wait", *ENGINE) as starter:
+        step = of_the_step(folder)
+        starter.kill()
+        starter.wait()
+        time.sleep(0.5)
+        assert alive(step)
+        os.kill(step, signal.SIGTERM)
 
 
 def test_ctrl_c_while_a_step_imports_its_libraries_is_no_traceback(folder):
