@@ -72,6 +72,7 @@ class Lab:
             "DVC_SITE_CACHE_DIR": str(root / "site"),
             "DVC_GLOBAL_CONFIG_DIR": str(root / "global"),
             "DVC_SYSTEM_CONFIG_DIR": str(root / "system"),
+            "PATH": os.pathsep.join([str(BIN), environment["PATH"]]),
             "PYTHONPATH": str(INJECTED),
             "SHELL": "/bin/sh",
             "LAB": str(root),
