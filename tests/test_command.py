@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, alive, wait_until
-from disturbed import INJECTED
+from disturbed import INJECTED, hear_ctrl_c
 from threadpoolctl import threadpool_info
 
 from tasks import command
@@ -218,7 +218,12 @@ def begins(
     }
     line = [*before, sys.executable, "-m", "tasks.train", "scratch_sgd"]
     return subprocess.Popen(
-        line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        line,
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 
