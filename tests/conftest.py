@@ -36,6 +36,10 @@ from tasks.normalize import Normalize, normalize
 from tasks.splits import Scale, Split
 
 ROOT = Path(__file__).parent.parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background is deaf to Ctrl-C, and all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 TRAIN, VALID, TEST = 1100, 300, 300
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -58,11 +57,6 @@ class Ended:
     status: int
     said: str
     process: int
-
-
-def hear_ctrl_c() -> None:
-    """Let a program take Ctrl-C as one does that a terminal starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Lab:
@@ -158,8 +152,6 @@ class Lab:
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # What a shell starts in the background does not hear of Ctrl-C.
-                preexec_fn=hear_ctrl_c,
             )
 
     def said(self) -> str:

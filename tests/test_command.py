@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, alive, wait_until
-from disturbed import INJECTED, hear_ctrl_c
+from disturbed import INJECTED
 from threadpoolctl import threadpool_info
 
 from tasks import command
@@ -223,7 +223,6 @@ def begins(
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_ctrl_c,
     )
 
 

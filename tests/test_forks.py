@@ -10,7 +10,6 @@ import time
 
 import pytest
 from conftest import ROOT, wait_until
-from disturbed import hear_ctrl_c
 
 from flows import forks
 from flows.children import Children, CommandFailed, Stopped
@@ -283,7 +282,6 @@ def meets(seconds: float) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=hear_ctrl_c,
     )
 
 
