@@ -29,7 +29,7 @@ def _without_secrets(source: str) -> str:
     if "@" in address or "?" in address:
         raise PydanticCustomError(
             "secret",
-            "holds a password or a query, which would be kept in git and dvc.lock; "
+            "it has a password or a query, which would be kept in git and dvc.lock; "
             "put a password into ~/.netrc",
         )
     return source

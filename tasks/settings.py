@@ -175,8 +175,11 @@ def _fault(section: str, fault: Any) -> str:
             return f"`{key}` is missing"
         case "extra_forbidden":
             return f"`{key}` is not a known key"
-        case "secret":
-            return f"`{key}` {fault['msg']}"
         case _:
             reason = fault["msg"][0].lower() + fault["msg"][1:]
-            return f"`{key}` is {_short.repr(fault['input'])}, but {reason}"
+            # `printable` can't tell where a URL ends that has a blank in it; here, at
+            # its quotes.
+            value = re.sub(
+                "://[^'\"]*[@?][^'\"]*", "://***", _short.repr(fault["input"])
+            )
+            return f"`{key}` is {value}, but {reason}"

@@ -88,6 +88,8 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, params, change, sentence)
     [
         ["https://me:word@host/mnist/"],
         ["https://token@host/mnist/"],
+        ["https://me:pass word@host/mnist/"],
+        ["https://host/mnist/?key=a token"],
         ["https://host/mnist.pkl.gz?key=token"],
         # Not even where something else is wrong.
         "https://me:word@host/mnist/?key=token",

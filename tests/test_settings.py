@@ -106,6 +106,16 @@ def test_of_many_faults_the_first_are_named_and_all_counted(tmp_path):
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    "value", ["x" * 9999, [["x"] * 99 for _ in range(9)], {"x": {"y": "z" * 999}}]
+)
+def test_of_a_long_value_a_part_is_shown(tmp_path, value):
+    path = written(tmp_path, yaml.safe_dump({"example": {"size": value}}))
+    with pytest.raises(BadInput, match=r"`example.size` is .*\.\.\..*, but") as caught:
+        load("example", Example, path)
+    assert len(str(caught.value)) < 400
+
+
 def test_a_file_is_read_to_a_size(tmp_path):
     path = written(tmp_path, "example: {size: 3} #" + "x" * 100_000)
     with pytest.raises(BadInput, match="has more than 100,000 bytes"):
