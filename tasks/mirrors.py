@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urljoin
@@ -149,8 +150,8 @@ class Mirror:
         if start:
             return self._open(url, 0)
         # The number's own words, not the server's.
-        phrase = {one: one.phrase for one in HTTPStatus}.get(status, "")  # type: ignore[call-overload]
-        answer = f"{url} answered {f'{status} {phrase}'.strip()}"
+        phrase = f"{status} {responses.get(status, '')}".strip()
+        answer = f"{url} answered {phrase}"
         if status == HTTPStatus.NOT_FOUND:
             raise Missing(f"{answer}.")
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
