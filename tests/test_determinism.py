@@ -70,7 +70,7 @@ def made(project: Path) -> dict[str, str]:
     """Every output and its hash."""
     return {
         out["path"]: out["md5"]
-        for stage in locked(project).values()
+        for stage in locked(project)["stages"].values()
         for out in stage["outs"]
     }
 
@@ -118,7 +118,7 @@ def stopped(way: Way, project: Path, env: dict[str, str]) -> None:
         wait_until(lambda: recorded(project, stage), seconds=120)
         process.send_signal(number)
         assert process.wait(60) != 0
-    assert "report" not in locked(project)
+    assert "report" not in locked(project)["stages"]
 
 
 def recorded(project: Path, stage: str) -> bool:
@@ -148,6 +148,6 @@ def test_whatever_the_way_the_bytes_are_the_same(
             assert ended.returncode == 0, ended.stdout
     finally:
         os.sched_setaffinity(0, cores)
-    assert sorted(locked(project)) == sorted(stages(project))
+    assert sorted(locked(project)["stages"]) == sorted(stages(project))
     reference.setdefault("made", made(project))
     assert made(project) == reference["made"]
