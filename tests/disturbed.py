@@ -79,7 +79,6 @@ class Lab:
         }
         self.lock: dict[str, Any] = {}
         self.outputs: dict[str, str] = {}
-        self.on_disk = False
 
     def build(self, source: Path) -> None:
         """Fill the lab with a checkout of `source`, and bring it up to date."""
@@ -211,12 +210,11 @@ class Lab:
             # The middle one of several, so that some have their names already.
             "number": files // 2 + 1 if case.moment == "middle" else files,
             "notes": str(self.notes),
+            "root": str(self.root),
             "folders": [
                 str(self.project / name) for name in ("data", "models", "reports")
             ],
         }
-        if self.on_disk:
-            asked["disk"] = str(self.root)
         return json.dumps(asked)
 
     def reached(self) -> bool:

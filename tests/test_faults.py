@@ -173,7 +173,6 @@ def finished(tmp_path_factory, small, prefect_server) -> Iterator[Lab]:
     )
     try:
         lab = Lab(root, prefect_server)
-        lab.on_disk = on_disk
         lab.build(small)
         yield lab
     finally:

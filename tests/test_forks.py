@@ -296,6 +296,8 @@ def test_ctrl_c_is_for_the_program_and_not_for_its_server():
 
 def test_a_server_that_was_killed_is_done_without():
     with meets(1) as process:
-        os.kill(int(process.stdout.readline()), signal.SIGKILL)
-        time.sleep(0.3)  # for the thread that waits for it to notice
+        server = int(process.stdout.readline())
+        time.sleep(0.3)  # by then it imports, and somebody waits for it
+        os.kill(server, signal.SIGKILL)
+        time.sleep(0.3)  # for the one who waits to notice
         assert process.communicate("")[0] == "False\n"
