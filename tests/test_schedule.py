@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkouts import clone
 from conftest import ROOT, alive, wait_until
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
@@ -26,7 +27,6 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import Cancelling
-from test_pipeline import clone, small
 from webserver import serving
 
 from flows import alarms, clock, deployments, programs
