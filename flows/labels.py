@@ -1,6 +1,5 @@
 """What a run is called in the Prefect UI: its name, and the tags to find it by."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
+from tasks import scores
 from tasks.revisions import revision
 
 BY_HAND = "by hand"
@@ -28,7 +28,7 @@ def finish(root: Path) -> None:
     not when the run begins, because each of its tasks would have them too, and ask the
     server for a concurrency slot for each.
     """
-    metrics = json.loads((root / "reports/metrics.json").read_bytes())
+    metrics = scores.read(root / "reports/metrics.json")
     lock = yaml.safe_load((root / "dvc.lock").read_bytes())["stages"]
     accuracy = metrics["models"][metrics["best"]]["valid"]["accuracy"]
     with get_client(sync_client=True) as client:

@@ -35,6 +35,7 @@ from flows.plans import Planner, Step, check
 from flows.push import Pusher, When
 from flows.remote import RemoteError
 from flows.stages import opened
+from tasks.settings import BadInput
 
 # Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
 MOST_TASKS = 64
@@ -88,7 +89,7 @@ def pipeline(
                 artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
             return pusher.finish(run, state)
-    except (LedgerError, RemoteError) as error:
+    except (BadInput, LedgerError, RemoteError) as error:
         return Failed(message=str(error))
 
 

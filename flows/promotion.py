@@ -4,7 +4,6 @@ It is no stage of dvc.yaml, for a champion is no function of this run's inputs: 
 model may be promoted today and refused tomorrow. Twice in a row it changes nothing.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from prefect.states import Completed, Failed
 
 from flows import remote
 from flows.children import Children, CommandFailed, Stopped, environment
-from tasks import champions
+from tasks import champions, scores
 from tasks.champions import Record
 from tasks.settings import BadInput
 
@@ -55,7 +54,7 @@ def champion() -> list[str]:
 
 def _best() -> bytes:
     """Return the content of the candidate's file."""
-    best = json.loads(Path("reports/metrics.json").read_bytes())["best"]
+    best = scores.read(Path("reports/metrics.json"))["best"]
     return Path(f"models/{best}.safetensors").read_bytes()
 
 

@@ -9,7 +9,6 @@ A model that was rolled back stays out until it is put back by hand. Exit status
 the best model is champion now; 3 if it was refused, with the reason.
 """
 
-import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from tasks import champions, command, gate, metrics, models, revisions, splits
+from tasks import champions, command, gate, metrics, models, revisions, scores, splits
 from tasks.candidates import MODELS
 from tasks.champions import Comparison, Event, Record
 from tasks.gate import Thresholds
@@ -112,7 +111,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     thresholds = load("promote", Thresholds)
-    name = str(json.loads(METRICS.read_bytes())["best"])
+    name = scores.read(METRICS)["best"]
     path = MODELS / f"{name}.safetensors"
     candidate, content = models.load(path), path.read_bytes()
     before, md5 = champions.current(), champions.md5(content)

@@ -36,8 +36,6 @@ from flows.schedule import LOST
 from flows.stages import working
 from tasks.settings import BadInput, load
 
-__all__ = ["small"]
-
 NIGHTLY, ON_DEMAND = "mnist-sgd/nightly", "mnist-sgd/on-demand"
 # Waits as long as the test says so, and leaves its number.
 DOWNLOAD = (
