@@ -7,7 +7,6 @@ the same notion of what is unchanged. Exit status: 0 if every stage is up to dat
 import argparse
 import gc
 import os
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,7 +28,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import artifacts, endings, labels, promotion, server
+from flows import artifacts, command, endings, labels, promotion
 from flows.ledger import LedgerError
 from flows.plans import Planner, Step, check
 from flows.push import Pusher, When
@@ -117,13 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     gc.freeze()
     gc.enable()
-    try:
-        with server.found():
-            state = pipeline(**vars(arguments), return_state=True)
-    except KeyboardInterrupt:
-        print("Stopped by Ctrl-C; run it again to go on.", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0 if state.is_completed() else 1)
+    command.run(pipeline, **vars(arguments))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Exit status: 0 if the model asked for is champion now.
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from contextlib import chdir
@@ -28,7 +27,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import artifacts, remote, server
+from flows import artifacts, command, remote
 from flows.ledger import LedgerError
 from flows.stages import one_flow
 from tasks import champions
@@ -112,9 +111,7 @@ def main() -> None:
         "--to", metavar="MD5", help="any earlier champion: how its MD5 begins"
     )
     arguments = parser.parse_args()
-    with server.found():
-        state = rollback(arguments.to, return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    command.run(rollback, to=arguments.to)
 
 
 if __name__ == "__main__":

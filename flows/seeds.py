@@ -16,7 +16,6 @@ import argparse
 import functools
 import json
 import os
-import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import forks, server
+from flows import command, forks
 from flows.children import (
     Children,
     CommandFailed,
@@ -181,9 +180,7 @@ def main() -> None:
         "--seeds", type=int, default=10, metavar="N", help="how many; 10 if not said"
     )
     arguments = parser.parse_args()
-    with server.found():
-        state = seeds(arguments.seeds, return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    command.run(seeds, number=arguments.seeds)
 
 
 if __name__ == "__main__":
