@@ -41,7 +41,7 @@ test: $(INSTALLED) ## run the tests: no network, no GPU
 	python -m pytest
 
 test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
-	python -m pytest -m "" tests/test_faults.py
+	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
 
 check: $(INSTALLED) ## format, lint and types
 	ruff format --check .
