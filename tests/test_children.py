@@ -18,7 +18,14 @@ from conftest import alive, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.children import Children, CommandFailed, Stopped, TimedOut, _Lines
+from flows.children import (
+    GRACE_SECONDS,
+    Children,
+    CommandFailed,
+    Stopped,
+    TimedOut,
+    _Lines,
+)
 
 ROOT = Path(__file__).parent.parent
 
