@@ -159,7 +159,7 @@ def test_the_whole_group_of_a_command_is_ended_even_if_it_does_not_want_to(
         children.stop()
         with pytest.raises(Stopped):
             running.result()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < GRACE_SECONDS + 1
     assert gone(leader)
     wait_until(lambda: gone(member), seconds=1)
 
