@@ -12,7 +12,12 @@ import pytest
 from conftest import Project, answers, wait_until
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed
 from test_remote import cached, default_remote, files
@@ -30,7 +35,7 @@ pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
 ]
 
-DONE = Completed(message="Every stage is up to date.")
+DONE = "Every stage is up to date."
 ALL = ["each@a", "each@b", "first", "last"]
 
 
@@ -63,7 +68,8 @@ def everything(root, when):
             for name, stage in graph.items():
                 futures[name] = stages.step(name, *(futures[up] for up in stage.after))
             done = all(state.is_completed() for state in stages.finish())
-            return pusher.finish(stages, DONE if done else Failed(message="No."))
+            end = Completed(message=DONE) if done else Failed(message="No.")
+            return pusher.finish(stages, end)
     except RemoteError as error:
         return Failed(message=str(error))
 
@@ -79,7 +85,8 @@ def pushed(project, when="auto", champions=tuple, targets=()):
     def only_push():
         with Children(1) as children:
             pusher = Pusher(project.root, when, list(targets), champions)
-            return pusher.finish(Stages(None, children, {}, force=False), DONE)
+            stages = Stages(None, children, {}, force=False)
+            return pusher.finish(stages, Completed(message=DONE))
 
     return only_push(return_state=True)
 
@@ -97,13 +104,12 @@ def pushes(state):
 
 
 def warnings(state):
+    APILogHandler().flush()
+    chosen = LogFilter(
+        flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id])
+    )
     with get_client(sync_client=True) as client:
-        APILogHandler().flush()
-        return [
-            log.message
-            for log in client.read_logs()
-            if log.flow_run_id == state.state_details.flow_run_id and log.level == 30
-        ]
+        return [log.message for log in client.read_logs(chosen) if log.level == 30]
 
 
 def clone(project, name="clone"):
@@ -121,7 +127,7 @@ def dvc(project, *arguments):
 
 def test_another_clone_pulls_what_a_run_pushed_and_runs_nothing(project, store):
     state = run(project)
-    assert state.message.startswith(f"{DONE.message} push to 'store': 4 files pushed (")
+    assert state.message.startswith(f"{DONE} push to 'store': 4 files pushed (")
     assert project.ran() == ALL
     project.commit()
     other = clone(project)
@@ -129,17 +135,17 @@ def test_another_clone_pulls_what_a_run_pushed_and_runs_nothing(project, store):
     assert other.read("all.txt") == project.read("all.txt")
     state = run(other)
     assert state.message.startswith(
-        f"{DONE.message} push to 'store': Everything is up to date. ("
+        f"{DONE} push to 'store': Everything is up to date. ("
     )
     assert project.ran() == []
 
 
 def test_without_a_default_remote_there_is_no_such_task(project):
-    assert run(project).message == DONE.message
+    assert run(project).message == DONE
 
 
 def test_who_does_not_want_to_push_does_not(project, store):
-    assert run(project, "never").message == DONE.message
+    assert run(project, "never").message == DONE
     assert not store.exists()
 
 
@@ -161,7 +167,7 @@ def test_nothing_is_pushed_if_a_stage_fails(project, store):
 
 def test_only_what_was_asked_for_is_pushed(built, store):
     state = pushed(built, targets=["each@a"])
-    assert state.message.startswith(f"{DONE.message} push to 'store': 2 files pushed (")
+    assert state.message.startswith(f"{DONE} push to 'store': 2 files pushed (")
 
 
 def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries):
@@ -172,7 +178,7 @@ def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries
         "Every stage is up to date. The results were not pushed to 'store' "
         "(`dvc push` tries again): [Errno 20] Not a directory: "
     )
-    assert warnings(state) == [state.message.removeprefix(f"{DONE.message} ")]
+    assert warnings(state) == [state.message.removeprefix(f"{DONE} ")]
     wait_until(lambda: pushes(state) == [("Unavailable", 3)])
     assert built.status() == {}
 
@@ -252,7 +258,9 @@ def test_a_push_is_stopped_with_the_flow(built):
             stages = Stages(None, children, {}, force=False)
             context = contextvars.copy_context()
             with ThreadPoolExecutor(1) as pool:
-                pushed = pool.submit(context.run, pusher.finish, stages, DONE)
+                pushed = pool.submit(
+                    context.run, pusher.finish, stages, Completed(message=DONE)
+                )
                 connection, _ = server.accept()
                 children.stop()
                 state = pushed.result()
@@ -304,7 +312,7 @@ def s3(project, monkeypatch):
 
 def test_s3_is_a_remote_like_any_other(built, s3, tmp_path):
     state = pushed(built, "always")
-    assert state.message.startswith(f"{DONE.message} push to 'store': 4 files pushed (")
+    assert state.message.startswith(f"{DONE} push to 'store': 4 files pushed (")
     built.commit()
     other = clone(built)
     dvc(other, "pull", "--quiet")
