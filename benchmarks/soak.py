@@ -35,7 +35,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 RUNS = 20
-EVERY = timedelta(seconds=20)
+EVERY = timedelta(seconds=15)
 # Each run after so many finds a learning rate changed, there and back.
 CHANGE_AFTER = 4
 RATES = ("0.01", "0.02")
