@@ -29,6 +29,8 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 
+from flows import claims
+
 BUSY_POLL_SECONDS = 0.2
 
 T = TypeVar("T")
@@ -100,7 +102,7 @@ class Ledger:
         # DVC notes every change of dvc.lock; the caller says what happened to a stage.
         logging.getLogger("dvc").setLevel(logging.WARNING)
         with _sentences():
-            self._repo = Repo(str(root))
+            self._repo = Repo(str(root), fs=claims.WholeClaims())
         self._mutex = threading.Lock()
         self._wait = wait
         self._say = say
@@ -117,6 +119,7 @@ class Ledger:
 
     def _plan(self, targets: Sequence[str]) -> dict[str, Plan]:
         with self._locked():
+            claims.mend(self._repo)
             graph = get_active_graph(self._repo.index.graph)
             stages = collect_stages(self._repo, targets) if targets else None
             return {

@@ -1,0 +1,56 @@
+"""DVC's note of who works on which files, `.dvc/tmp/rwlock`: whole or not at all.
+
+DVC writes it in place, each time it looks at a stage. A process that is killed in that
+moment leaves half of it, or nothing, and every command of DVC refuses that from then
+on. Here it is written to a temporary name and renamed, and what `dvc` left is mended.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvc.fs import LocalFileSystem
+from dvc.repo import Repo
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, make_lock
+
+
+class WholeClaims(LocalFileSystem):  # type: ignore[misc]  # DVC is not typed
+    """The file system of this machine, on which that one file is replaced whole."""
+
+    def open(self, path: str, mode: str = "r", **options: Any) -> Any:
+        """Open a file, as DVC does it."""
+        if mode == "w" and Path(path).name == RWLOCK_FILE:
+            return _whole(Path(path))
+        return super().open(path, mode, **options)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Any]:
+    # Only one at a time edits the note: DVC holds its guard meanwhile.
+    draft = path.with_name(f"{path.name}.draft")
+    with draft.open("w", encoding="utf-8") as file:
+        yield file
+    draft.replace(path)
+
+
+def mend(repo: Repo) -> None:
+    """Remove the note if it can't be read; who was in it can't be told any more.
+
+    Raises:
+        LockError: a command of DVC is writing it.
+    """
+    path = Path(repo.tmp_dir, RWLOCK_FILE)
+    guard = make_lock(
+        str(path.with_name(RWLOCK_LOCK)),
+        tmp_dir=repo.tmp_dir,
+        hardlink_lock=repo.config["core"].get("hardlink_lock", False),
+    )
+    with guard:
+        try:
+            json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            path.unlink()
