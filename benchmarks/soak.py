@@ -128,17 +128,19 @@ def watch(
 
 
 def faults(found: list[FlowRun]) -> list[str]:
-    """Return what is wrong with runs that should follow each other."""
+    """Return what is wrong with runs, in the order in which they were due."""
     wrong = [
         f"{run.name} ended {run.state_name}: {run.state and run.state.message}"
         for run in found
         if run.state_name != "Completed"
     ]
-    for one, after in pairwise(found):
+    # One that had to wait asks again later, and others may go before it.
+    for one, after in pairwise(sorted(found, key=lambda run: run.start_time)):
         if one.end_time > after.start_time:
-            wrong.append(f"{after.name} began before {one.name} had ended")
+            wrong.append(f"a run began at {after.start_time}, before {one.end_time}")
+    for one, after in pairwise(found):
         if after.expected_start_time - one.expected_start_time > EVERY * 1.5:
-            wrong.append(f"a run between {one.name} and {after.name} was lost")
+            wrong.append(f"a run after {one.expected_start_time} was lost")
     return wrong
 
 
