@@ -116,15 +116,15 @@ def watch(
     figures: list[dict[str, float]] = []
     while len(figures) < runs:
         time.sleep(POLL_SECONDS)
-        found = runs_of(client, deployment)
+        # Those that wait for their turn count too: none may be lost.
+        found = runs_of(client, deployment)[:runs]
         done = [run for run in found if run.state and run.state.is_final()]
         while len(figures) < len(done):
             figures.append(usage(root))
             run = done[len(figures) - 1]
             print(f"{len(figures):3} {run.name}: {run.state_name} {figures[-1]}")
-            turn = len(figures) // CHANGE_AFTER
-            change(root, RATES[turn % 2])
-    return runs_of(client, deployment)[:runs], figures[:runs]
+            change(root, RATES[len(figures) // CHANGE_AFTER % 2])
+    return found, figures
 
 
 def faults(found: list[FlowRun]) -> list[str]:

@@ -115,7 +115,7 @@ FAULTS = {
 OF_THE_ENGINE = {"server gone", "database locked"}
 # A few of them for every day.
 ALWAYS = {
-    ("flow", "Ctrl-C", "train", "middle"),
+    ("flow", "full disk", "train", "middle"),
     ("dvc repro", "SIGTERM", "evaluate", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
 }

@@ -241,7 +241,7 @@ if __name__ == "__main__":
     assert server != parent.pid, "it was forked by the server"
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not any(map(alive, [*pids, server])), seconds=2)
+    wait_until(lambda: not any(map(alive, [*pids, server])), seconds=10)
 
 
 def test_the_server_ends_with_a_program_that_did_not_need_it(tmp_path):
