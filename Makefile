@@ -52,10 +52,11 @@ fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; tak
 	pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
 	python tests/fuzz/run.py
 
-bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and ten minutes
+bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and a quarter of an hour
 	python benchmarks/epoch.py
 	python benchmarks/growth.py
 	python benchmarks/job.py
+	python benchmarks/soak.py
 
 clean: ## remove the environment and the caches of the tools; data and models stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -71,9 +71,14 @@ def job() -> Table:
         for key, value in _result("epoch")["ratios"].items()
         if key.startswith(("skorch", "lightning"))
     }
-    ratios = {**_result("job")["ratios"], **_result("growth")["ratios"], **libraries}
+    nights = {
+        f"scheduled runs, {key}": value
+        for key, value in _result("soak")["ratios"].items()
+    }
+    measured = [_result(name)["ratios"] for name in ("job", "growth")]
+    ratios = {**measured[0], **measured[1], **libraries, **nights}
     rows = [[what, f"{value:.2f}"] for what, value in ratios.items()]
-    return [["whole job, growth, libraries", "ratio"], *rows]
+    return [["whole job, growth, libraries, schedule", "ratio"], *rows]
 
 
 def renewed(text: str) -> str:
