@@ -115,7 +115,6 @@ FAULTS = {
 OF_THE_ENGINE = {"server gone", "database locked"}
 # A few of them for every day.
 ALWAYS = {
-    ("flow", "full disk", "train", "middle"),
     ("dvc repro", "SIGTERM", "evaluate", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
 }
