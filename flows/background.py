@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
+
+from flows.locks import try_lock
 
 POLL_SECONDS = 0.05
 
@@ -60,7 +62,7 @@ class Background:
         """
         self.log.parent.mkdir(exist_ok=True)
         with self._file.open("a+", encoding="utf-8") as file:
-            if not _lock(file):
+            if not try_lock(file):
                 raise Unready(f"A {self.name} runs here already.")
             if self.log.exists():
                 self.log.replace(self.log.with_suffix(".log.1"))
@@ -116,7 +118,7 @@ class Background:
         """Return what is known of the program, if it runs."""
         try:
             with self._file.open("r+", encoding="utf-8") as file:
-                return None if _lock(file) else Noted(**json.load(file))
+                return None if try_lock(file) else Noted(**json.load(file))
         except FileNotFoundError:
             return None
 
@@ -140,11 +142,3 @@ def alone(root: Path) -> Iterator[None]:
     with (folder / "lock").open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
-from tasks import scores
-from tasks.revisions import revision
+from tasks import revisions, scores
 
 BY_HAND = "by hand"
 DIGEST = 7
@@ -29,22 +27,20 @@ def finish(root: Path) -> None:
     server for a concurrency slot for each.
     """
     metrics = scores.read(root / "reports/metrics.json")
-    lock = yaml.safe_load((root / "dvc.lock").read_bytes())["stages"]
     accuracy = metrics["models"][metrics["best"]]["valid"]["accuracy"]
     with get_client(sync_client=True) as client:
         client.update_flow_run(
             flow_run.id,
             name=f"{begin()} {accuracy:.4f}".replace(" 0.", " ."),
-            tags={*flow_run.tags, *tags(metrics, lock)},
+            tags={*flow_run.tags, *tags(metrics)},
         )
 
 
-def tags(metrics: dict[str, Any], lock: dict[str, Any]) -> list[str]:
+def tags(metrics: dict[str, Any]) -> list[str]:
     """Return the tags of a run: its data, its best model, its code."""
-    outs = {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"]}
-    code = revision()
+    code = revisions.revision()
     return [
         f"best:{metrics['best']}",
-        f"data:{outs['data/raw'][:DIGEST]}",
+        f"data:{revisions.data()['data/raw'][:DIGEST]}",
         *([f"git:{code}"] if code else []),
     ]

@@ -74,7 +74,7 @@ def pipeline(
             only warns if that fails; `always` fails then; `never` does not try.
     """
     try:
-        pusher = Pusher(ROOT, push, targets or [], promotion.champion)
+        pusher = Pusher(ROOT, push, targets or [], promotion.to_push)
         with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
             check(plan, stages)
             plan(run)

@@ -28,13 +28,11 @@ REFUSED = 3
 def promote(children: Children) -> State[Any]:
     """Be the body of the gate's task; the checkout is the current directory."""
     try:
-        champion, best = champions.current(), _best()
-        if champion and champions.md5(best) == champion.md5:
-            if not champions.in_place(champion):
-                champions.put_in_place(champion, best)
+        if champion := champions.settled(_best()):
             return Completed(
                 name="Cached", message=f"{champion.model} is the champion already."
             )
+        champion = champions.current()
         lost = champion is not None and not _recovered(champion)
         return _hold(children, COMMAND + " --lost" * lost)
     except Stopped:
@@ -43,7 +41,7 @@ def promote(children: Children) -> State[Any]:
         return Failed(message=str(error))
 
 
-def champion() -> list[str]:
+def to_push() -> list[str]:
     """Return the MD5 of the champion's file; none before the first."""
     try:
         record = champions.current()

@@ -5,7 +5,6 @@ name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect
 An unchanged stage ends in the state Cached; a failed one leaves its siblings alone.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from flows.children import (
     environment,
 )
 from flows.ledger import Entry, Ledger, LedgerError, Plan
+from flows.locks import try_lock
 from flows.plans import of_template
 from flows.progress import Listener
 
@@ -221,7 +221,7 @@ def one_flow(
     """Hold the kernel's lock on the checkout: it can't outlive its holder."""
     with _lock_file(root) as lock:
         said = False
-        while not _try_lock(lock.fileno()):
+        while not try_lock(lock):
             if not wait:
                 raise LedgerError(
                     f"Another flow is running in {root.name}; wait for it, or run "
@@ -237,21 +237,13 @@ def one_flow(
 def working(root: Path) -> bool:
     """Return whether a flow works in the checkout at `root`."""
     with _lock_file(root) as lock:
-        return not _try_lock(lock.fileno())
+        return not try_lock(lock)
 
 
 def _lock_file(root: Path) -> IO[str]:
     path = root / ".dvc" / "tmp" / "flow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a+", encoding="utf-8")
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _options(name: str, plan: Plan) -> Options:

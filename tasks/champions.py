@@ -148,6 +148,16 @@ def has_model(record: Record) -> bool:
     return FILE.is_file() and md5(FILE.read_bytes()) == record.md5
 
 
+def settled(model: bytes) -> Record | None:
+    """Return the record of the champion, its files in place, if `model` is its file."""
+    record = current()
+    if record is None or md5(model) != record.md5:
+        return None
+    if not in_place(record):
+        put_in_place(record, model)
+    return record
+
+
 def crown(event: Event, model: bytes) -> None:
     """Make `event.champion` the champion; `model` is the content of its file.
 

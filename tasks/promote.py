@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from tasks import champions, command, gate, metrics, models, revisions, scores, splits
 from tasks.candidates import MODELS
@@ -80,13 +79,6 @@ def _refuse(name: str, reasons: list[str]) -> None:
     sys.exit(REFUSED)
 
 
-def _data() -> dict[str, str]:
-    """Return what dvc.lock says of the folders of data: their MD5 by their paths."""
-    recorded = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"].values()
-    md5s = {out["path"]: out["md5"] for stage in recorded for out in stage["outs"]}
-    return {path: md5s[path] for path in sorted(md5s) if path.startswith("data/")}
-
-
 def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
     """Return what a candidate is compared with."""
     if record is None:
@@ -114,11 +106,10 @@ def main() -> None:
     name = scores.read(METRICS)["best"]
     path = MODELS / f"{name}.safetensors"
     candidate, content = models.load(path), path.read_bytes()
-    before, md5 = champions.current(), champions.md5(content)
-    if before and before.md5 == md5:
-        champions.put_in_place(before, content)
+    if champions.settled(content):
         print(f"{name} is the champion already.")
         return
+    before, md5 = champions.current(), champions.md5(content)
     if md5 in champions.rejected():
         back = f"`python -m flows.rollback --to {md5[:8]}` puts it back"
         _refuse(name, [f"it was rolled back; {back}"])
@@ -135,7 +126,7 @@ def main() -> None:
         replaces=before.md5 if before else None,
         compared=verdict.compared,
         revision=revisions.revision(),
-        data=_data(),
+        data=revisions.data(),
         parameters=candidate.description.parameters,
         images={split: len(part.labels) for split, part in parts.items()},
         valid=verdict.valid,

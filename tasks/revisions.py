@@ -1,6 +1,9 @@
-"""Which revision of the code this is, as git names it."""
+"""Which revision of the code and of the data this is, as git and DVC name them."""
 
 import subprocess
+from pathlib import Path
+
+import yaml
 
 # What decides how a model comes out; that dvc.lock was written since does not.
 CODE = ("dvc.yaml", "params.yaml", "flows", "tasks")
@@ -15,6 +18,13 @@ def revision() -> str | None:
     if not commit:
         return None
     return f"{commit}-dirty" if _git("status", "--porcelain", "--", *CODE) else commit
+
+
+def data() -> dict[str, str]:
+    """Return what dvc.lock says of the folders of data: their MD5 by their paths."""
+    stages = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"].values()
+    md5s = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    return {path: md5s[path] for path in sorted(md5s) if path.startswith("data/")}
 
 
 def _git(*arguments: str) -> str | None:

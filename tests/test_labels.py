@@ -6,12 +6,14 @@ import pytest
 from prefect.runtime import deployment, flow_run
 
 from flows import labels
+from tasks import revisions
 
 METRICS = {"best": "baseline"}
-LOCK = {
-    "download": {"outs": [{"path": "data/raw", "md5": "d0193be11ab497254ec.dir"}]},
-    "evaluate": {"outs": []},
-}
+LOCK = """\
+stages:
+  download: {outs: [{path: data/raw, md5: d0193be11ab497254ec.dir}]}
+  evaluate: {outs: []}
+"""
 
 
 @pytest.mark.parametrize(
@@ -24,12 +26,14 @@ def test_a_run_is_named_after_who_started_it_and_its_day(monkeypatch, who, name)
     assert labels.begin() == name
 
 
-def test_tags_tell_data_model_and_code(monkeypatch):
-    monkeypatch.setattr(labels, "revision", lambda: "0123456789ab")
-    assert labels.tags(METRICS, LOCK) == [
+def test_tags_tell_data_model_and_code(tmp_path, monkeypatch):
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(revisions, "revision", lambda: "0123456789ab")
+    assert labels.tags(METRICS) == [
         "best:baseline",
         "data:d0193be",
         "git:0123456789ab",
     ]
-    monkeypatch.setattr(labels, "revision", lambda: None)
-    assert labels.tags(METRICS, LOCK) == ["best:baseline", "data:d0193be"]
+    monkeypatch.setattr(revisions, "revision", lambda: None)
+    assert labels.tags(METRICS) == ["best:baseline", "data:d0193be"]
