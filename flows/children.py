@@ -246,14 +246,16 @@ class _Lines:
 
 
 def _end(child: Child) -> None:
-    """End the child's process group: ask, wait, kill."""
-    for attempt in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, attempt)
-        except ProcessLookupError:
-            break
-        try:
-            child.wait(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+    """End the child's process group: ask, wait, kill.
+
+    The whole group is waited for: a shell dies at once, the step under it tidies up.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            child.poll()  # or it would be there, dead, until somebody asks
+            os.killpg(child.pid, 0)
+            time.sleep(POLL_SECONDS)
+        os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -175,15 +175,16 @@ def test_what_a_command_leaves_in_the_background_ends_with_it(children, tmp_path
     wait_until(lambda: gone(pid), seconds=1)
 
 
-def test_a_command_may_end_properly_when_it_is_stopped(children, tmp_path):
-    note, ready = tmp_path / "note", tmp_path / "ready"
-    script = f"""
-        trap 'echo ended > {note}; exit 0' TERM
+@pytest.mark.parametrize("above", ["exec", "true; "], ids=["alone", "under a shell"])
+def test_a_command_may_end_properly_when_it_is_stopped(children, tmp_path, above):
+    note, ready, program = (tmp_path / name for name in ("note", "ready", "program"))
+    program.write_text(f"""
+        trap 'sleep 0.3; echo ended > {note}; exit 0' TERM
         touch {ready}
         while :; do sleep 0.01; done
-    """
+    """)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(sh, children, script)
+        running = pool.submit(sh, children, f"{above} sh {program}; true")
         wait_until(ready.exists)
         children.stop()
         with pytest.raises(Stopped):
