@@ -12,6 +12,7 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
+from flows.server import patient
 from tasks import scores
 from tasks.settings import BadInput
 
@@ -23,6 +24,7 @@ Row = dict[str, str]
 FIGURES = ("predictions", "loss", "weights", "confusion")
 
 
+@patient
 def publish(root: Path) -> None:
     """Show the table of the metrics, and the figures, of the checkout at `root`.
 
@@ -46,6 +48,7 @@ def publish(root: Path) -> None:
     )
 
 
+@patient
 def show_card(root: Path) -> None:
     """Show the champion's model card in the checkout at `root`, if there is one."""
     path = root / "reports" / "model_card.md"

@@ -5,6 +5,7 @@ moment leaves half of it, or nothing, and every command of DVC refuses that from
 on. Here it is written to a temporary name and renamed, and what `dvc` left is mended.
 """
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +28,24 @@ class WholeClaims(LocalFileSystem):  # type: ignore[misc]  # DVC is not typed
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Any]:
+def _whole(path: Path) -> Iterator[io.StringIO]:
     # Only one at a time edits the note: DVC holds its guard meanwhile.
+    note = io.StringIO()
+    yield note
     draft = path.with_name(f"{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as file:
-        yield file
-    draft.replace(path)
+    try:
+        draft.write_text(note.getvalue(), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        content = note.getvalue().encode()
+        if not path.exists() or len(content) > path.stat().st_size:
+            error.filename = str(path)  # which a full disk does not tell
+            raise
+        # A full disk has room for less than what stands there already.
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
 
 
 def mend(repo: Repo) -> None:

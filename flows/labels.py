@@ -7,6 +7,7 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
+from flows.server import patient
 from tasks import revisions, scores
 
 BY_HAND = "by hand"
@@ -19,6 +20,7 @@ def begin() -> str:
     return f"{deployment.name or BY_HAND} {planned.astimezone().date()}"
 
 
+@patient
 def finish(root: Path) -> None:
     """Name the running flow after its result, and tag it with what that came from.
 

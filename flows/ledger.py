@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 
 from flows import claims
+from tasks.command import told
 
 BUSY_POLL_SECONDS = 0.2
 
@@ -139,8 +140,14 @@ class Ledger:
             Busy: another command holds them, and the ledger was told not to wait.
             LedgerError: a dependency or parameter is missing, or DVC refuses otherwise.
         """
-        with ExitStack() as claim:
+        claim = ExitStack()
+        try:
             yield self._patiently(lambda: self._open(name, claim, force=force))
+        finally:
+            # Open by now is only the claim of a stage that failed. On a full disk it
+            # stays in the books, until DVC sees that this process is dead.
+            with suppress(OSError):
+                claim.close()
 
     def _open(self, name: str, claim: ExitStack, *, force: bool) -> Entry:
         with self._locked():
@@ -293,8 +300,10 @@ def _sentences() -> Iterator[None]:
         yield
     except LockError as error:
         raise Busy(sentence(error)) from error
-    except (DvcException, OSError) as error:
+    except DvcException as error:
         raise LedgerError(sentence(error)) from error
+    except OSError as error:
+        raise LedgerError(told(error)) from error
 
 
 def sentence(error: BaseException) -> str:

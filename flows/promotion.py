@@ -16,6 +16,7 @@ from flows import remote
 from flows.children import Children, CommandFailed, Stopped, environment
 from tasks import champions, scores
 from tasks.champions import Record
+from tasks.command import told
 from tasks.settings import BadInput
 
 NAME = "promote"
@@ -39,6 +40,8 @@ def promote(children: Children) -> State[Any]:
         return Failed(name="Stopped", message="It was stopped with the flow.")
     except (BadInput, remote.RemoteError) as error:
         return Failed(message=str(error))
+    except OSError as error:
+        return Failed(message=told(error))
 
 
 def to_push() -> list[str]:

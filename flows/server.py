@@ -1,15 +1,23 @@
 """Find the Prefect server that a run should report to."""
 
+import functools
 import socket
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec
 from urllib.parse import urlsplit
 
+import httpx
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 ANSWER_SECONDS = 1.0
+# About as long as Prefect's own client asks a server again that has answered before.
+PATIENCE_SECONDS = (1, 2, 4, 8, 16, 32)
+
+P = ParamSpec("P")
 
 
 @contextmanager
@@ -61,3 +69,23 @@ def taken(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def patient(act: Callable[P, None]) -> Callable[P, None]:
+    """Let a function that asks the server go on when that was gone for a while.
+
+    Prefect's clients do so themselves, but not before their first answer.
+    """
+
+    @functools.wraps(act)
+    def patiently(*arguments: P.args, **options: P.kwargs) -> None:
+        for seconds in PATIENCE_SECONDS:
+            try:
+                act(*arguments, **options)
+            except httpx.ConnectError:
+                time.sleep(seconds)
+            else:
+                return
+        act(*arguments, **options)
+
+    return patiently

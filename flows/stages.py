@@ -76,6 +76,7 @@ class Stages:
         self._options = {name: _options(name, plan) for name, plan in chosen.items()}
         self._force = force
         self._futures: list[PrefectFuture[Any]] = []
+        self._besides: list[PrefectFuture[Any]] = []
 
     def step(
         self, name: str, *after: PrefectFuture[Any] | None
@@ -138,6 +139,7 @@ class Stages:
         future: PrefectFuture[Any] = task.submit(
             wait_for=self._futures[-1:], return_state=False
         )
+        self._besides.append(future)
         future.wait()
         return future.state
 
@@ -146,8 +148,8 @@ class Stages:
         return name in self._chosen
 
     def finish(self) -> list[State[Any]]:
-        """Wait for all stages and return their states, which decide the flow's."""
-        for future in self._futures:
+        """Wait for all tasks; return the stages' states, which decide the flow's."""
+        for future in (*self._futures, *self._besides):
             future.wait()
         return [future.state for future in self._futures]
 

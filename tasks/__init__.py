@@ -50,9 +50,11 @@ def _out_of_memory(
 ) -> None:
     """Say in one sentence that there is no memory for a library; else what Python does.
 
-    Only compiled libraries know that they could not be loaded, each in its own words.
+    Only compiled libraries know that they could not be loaded, each in its own words,
+    and Python itself may not know any more what it failed of.
     """
-    if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+    words = ("failed to map segment", "error return without exception set")
+    if isinstance(error, MemoryError) or any(word in str(error) for word in words):
         name = sys.argv[0].rpartition("/")[2].removesuffix(".py")
         print(f"tasks.{name}: out of memory; close other programs.", file=sys.stderr)
     else:

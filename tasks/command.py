@@ -58,14 +58,18 @@ def run(step: Callable[[], None]) -> NoReturn:
     except FileNotFoundError as error:
         _fail(step, f"{error.filename} is missing; run `dvc repro` to make it.", 1)
     except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "")
-        where = _from_here(error.filename)
-        _fail(step, f"{where}: {error.strerror}{advice}.", 1)
+        _fail(step, told(error), 1)
     except MemoryError:
         _fail(step, "out of memory; close other programs or use less data.", 1)
     except KeyboardInterrupt:
         _fail(step, "interrupted; run it again to have it done.", 128 + signal.SIGINT)
     sys.exit(0)
+
+
+def told(error: OSError) -> str:
+    """Say where the system refused what, and what to do, in one sentence."""
+    advice = ADVICE.get(error.errno or 0, "")
+    return f"{_from_here(error.filename)}: {error.strerror}{advice}."
 
 
 @contextmanager

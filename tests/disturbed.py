@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ import yaml
 from checkouts import git
 from conftest import wait_until
 
+from tasks import champions
 from tasks.champions import CARD, FILE, HISTORY, RECORD
 
 INJECTED = Path(__file__).with_name("injected")
@@ -30,6 +31,9 @@ BIN = Path(sys.executable).parent
 # What runs make that is no output: the code as Python keeps it, and the two engines'.
 NOT_LOOKED_AT = {".git", ".dvc", "__pycache__"}
 DISK_BYTES = 96 << 20
+# The step that is no stage, and what it makes.
+PROMOTE = "promote"
+STATE = [str(path) for path in (FILE, RECORD, HISTORY, CARD)]
 
 
 class Engine(NamedTuple):
@@ -101,7 +105,9 @@ class Lab:
         return [out["path"] for out in self.lock[step]["outs"]]
 
     def files(self, step: str) -> list[str]:
-        """The files of a stage's outputs."""
+        """The files of a step's outputs."""
+        if step == PROMOTE:
+            return STATE
         outs = self.outs(step)
         return [
             name
@@ -114,7 +120,6 @@ class Lab:
 
         Nor the champion's: it is state, with a date, and only the flow has one.
         """
-        state = {str(path) for path in (FILE, RECORD, HISTORY, CARD)}
         found = {}
         for folder, inner, names in os.walk(self.project):
             inner[:] = [name for name in inner if name not in NOT_LOOKED_AT]
@@ -122,10 +127,13 @@ class Lab:
                 path = Path(folder, name)
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 found[str(path.relative_to(self.project))] = digest
-        return {name: found[name] for name in found.keys() - state - {"dvc.lock"}}
+        return {name: found[name] for name in found.keys() - {*STATE, "dvc.lock"}}
 
     def forget(self, step: str) -> None:
-        """Let nobody know any more that a stage was run."""
+        """Let nobody know any more that a step was run."""
+        if step == PROMOTE:
+            self.remove(step)
+            return
         path = self.project / "dvc.lock"
         lock = yaml.safe_load(path.read_text())
         del lock["stages"][step]
@@ -133,9 +141,9 @@ class Lab:
         shutil.rmtree(self.project / ".dvc" / "cache" / "runs", ignore_errors=True)
 
     def remove(self, step: str) -> None:
-        """Remove the outputs of a stage."""
+        """Remove the outputs of a step."""
         for name in self.files(step):
-            (self.project / name).unlink()
+            (self.project / name).unlink(missing_ok=step == PROMOTE)
 
     def run(self, engine: Engine, **more: str) -> Ended:
         """Run an engine to its end, undisturbed."""
@@ -237,6 +245,12 @@ class Lab:
         for name in ("data", "models", "reports"):
             for folder, _, _ in os.walk(self.project / name):
                 Path(folder).chmod(0o755)
+
+    def crowned(self) -> bool:
+        """Whether there is one champion, whose files are all in place."""
+        with chdir(self.project):
+            history = champions.history()
+            return len(history) == 1 and champions.in_place(history[0].champion)
 
     def left_over(self) -> list[str]:
         """Files of the checkout that no finished run leaves."""

@@ -1,12 +1,14 @@
 """DVC's note of who works on which files: never half, and mended if it is."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 from dvc import rwlock
 
-from flows.ledger import Ledger
+from flows import claims
+from flows.ledger import Ledger, LedgerError
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -51,3 +53,42 @@ def test_a_note_of_somebody_at_work_is_left_alone(built):
         before = NOTE.read_bytes()
         ledger(built).plan()
         assert NOTE.read_bytes() == before
+
+
+def test_a_claim_is_given_back_on_a_full_disk(built, monkeypatch):
+    book = ledger(built)
+    book.plan()
+    write_text = Path.write_text
+
+    def full(path, content, **options):
+        if path.name == "rwlock.draft":
+            write_text(path, "")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(path, content, **options)
+
+    with book.entry("first", force=True):
+        assert json.loads(NOTE.read_bytes())["write"]
+        monkeypatch.setattr(Path, "write_text", full)
+        with (
+            pytest.raises(
+                LedgerError,
+                match="^.dvc/tmp/rwlock: No space left on device; make room and run",
+            ),
+            book.entry("each@a", force=True),
+        ):
+            pass
+    assert not any(json.loads(NOTE.read_bytes()).values())
+    assert not NOTE.with_name("rwlock.draft").exists()
+
+
+def test_a_claim_that_cannot_be_given_back_hides_no_failure(built, monkeypatch):
+    def refused(_path):
+        raise PermissionError
+
+    def fail():
+        with ledger(built).entry("first", force=True):
+            monkeypatch.setattr(claims, "_whole", refused)
+            raise EOFError
+
+    with pytest.raises(EOFError):
+        fail()

@@ -9,9 +9,11 @@ same hashes as an undisturbed one. `make test-faults` runs all of them, and then
 Some cases can't differ from others and stand in the table with the result of those:
 
 - The server and the databases are the engine's: what happens to them does not depend
-  on the step, so they are tried with `train` alone. `dvc repro` asks no server.
+  on the step, so they are tried with `train` alone. `dvc repro` asks no server, and
+  has no `promote`.
 - When a step begins, it has nothing open. It is the same program in both engines, so
-  the flow is tried with `download` (a folder) and `train` (files) at that moment.
+  the flow is tried with `download` (a folder), `train` (files) and `promote` (no stage)
+  at that moment.
 """
 
 import itertools
@@ -36,9 +38,9 @@ from conftest import (
     stop_server,
     wait_until,
 )
-from disturbed import DISK_BYTES, FLOW, REPRO, Case, Engine, Lab
+from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, Case, Engine, Lab
 
-# The stage that stands for each step.
+# The task that stands for each step.
 STEPS = {
     "download": "download",
     "validate": "validate",
@@ -47,6 +49,7 @@ STEPS = {
     "train": "train@scratch_sgd",
     "evaluate": "evaluate",
     "report": "report",
+    "promote": PROMOTE,
 }
 MOMENTS = ("start", "middle", "end")
 ENGINES = {engine.name: engine for engine in (FLOW, REPRO)}
@@ -113,8 +116,12 @@ FAULTS = {
     "database locked": Fault("wait", {"success"}, locked),
 }
 OF_THE_ENGINE = {"server gone", "database locked"}
+OWN_START = {"download", "promote"}
+# All is written by then, and no engine records it.
+NEEDS_NO_ROOM = ("flow", "full disk", "promote", "end")
 # A few of them for every day.
 ALWAYS = {
+    ("flow", "full disk", "train", "middle"),
     ("dvc repro", "SIGTERM", "evaluate", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
 }
@@ -125,11 +132,11 @@ Key = tuple[str, str, str, str]
 def twin(key: Key) -> Key | None:
     """The case that is tried for this one; None if there is nothing to try."""
     engine, fault, step, moment = key
-    if fault == "server gone" and engine == "dvc repro":
+    if engine == "dvc repro" and (fault == "server gone" or step == "promote"):
         return None
     if fault in OF_THE_ENGINE:
         return engine, fault, "train", moment
-    if engine == "flow" and moment == "start" and step != "download":
+    if engine == "flow" and moment == "start" and step not in OWN_START:
         return engine, fault, "train", moment
     return key
 
@@ -273,7 +280,8 @@ def survive(lab: Lab, key: Key, meanwhile: Meanwhile | None) -> Result:
     lab.mend()
     wait_until(lambda: not lab.processes())
     outcome = word(fault, ended.status)
-    assert outcome in kind.outcomes, ended.said
+    expected = {"success"} if key == NEEDS_NO_ROOM else kind.outcomes
+    assert outcome in expected, ended.said
     assert "Traceback" not in ended.said, ended.said
     said = sentence(lab, engine, step, ended.said)
     may_be_silent = outcome in {"killed", "success"} or (
@@ -290,7 +298,11 @@ def survive(lab: Lab, key: Key, meanwhile: Meanwhile | None) -> Result:
     if ended.status >= 0:
         # Of those that a signal ended DVC finds out that they are dead.
         assert lab.held_by(ended.process) == set()
-    same_as_ever(lab, REPRO if moment in {"start", "end"} else engine)
+    if step == "promote":
+        same_as_ever(lab, FLOW)
+        assert lab.crowned()
+    else:
+        same_as_ever(lab, REPRO if moment in {"start", "end"} else engine)
     return Result(outcome, said)
 
 
@@ -345,8 +357,8 @@ def table(results: dict[Key, Result]) -> Iterator[str]:
         for moment in MOMENTS:
             key = (engine, fault, step, moment)
             tried = twin(key)
-            outcome = results[tried].outcome if tried else "asks no server"
-            cells.append(outcome if tried == key else f"({outcome})")
+            outcome = results[tried].outcome if tried else "-"
+            cells.append(outcome if tried in {key, None} else f"({outcome})")
         yield f"| {fault} | {step} | {engine} | {' | '.join(cells)} | same hashes |"
     yield ""
     yield "| fault, while the flow records a result | outcome | next run |"
@@ -380,6 +392,8 @@ nothing of them.
 - In brackets: not tried, because it can't differ from the case whose outcome stands
   there. The server and the databases are the engine's, whatever the step. A step that
   begins has nothing open, and is the same program in both engines.
+- **-**: there is nothing to try. `dvc repro` asks no server, and `promote` is the
+  flow's alone.
 - **Next run**: one run more made the same `dvc.lock` and the same files as a run that
   nothing disturbed.
 
