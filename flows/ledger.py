@@ -10,6 +10,8 @@ is added: a result is refused if what it was made from changed while it was made
 """
 
 import logging
+import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from diskcache import Timeout
 from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
@@ -28,9 +31,9 @@ from dvc.rwlock import rwlock
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+from dvc_data.hashfile.cache import DiskError
 
 from flows import claims
-from tasks.command import told
 
 BUSY_POLL_SECONDS = 0.2
 
@@ -300,10 +303,13 @@ def _sentences() -> Iterator[None]:
         yield
     except LockError as error:
         raise Busy(sentence(error)) from error
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         raise LedgerError(sentence(error)) from error
-    except OSError as error:
-        raise LedgerError(told(error)) from error
+    except (sqlite3.Error, DiskError, Timeout) as error:
+        raise LedgerError(
+            f"DVC's notes on files can't be used ({error}); see that there is room in "
+            "the folder that `dvc doctor` calls site_cache_dir, and that it is yours."
+        ) from error
 
 
 def sentence(error: BaseException) -> str:
@@ -311,6 +317,13 @@ def sentence(error: BaseException) -> str:
     messages = []
     link: BaseException | None = error
     while link is not None:
-        messages.append(" ".join(str(link).split()))
+        messages.append(" ".join(_words(link).split()))
         link = link.__cause__
     return ": ".join(dict.fromkeys(filter(None, messages)))
+
+
+def _words(error: BaseException) -> str:
+    """Return an error's message; of the system's, as seen from the checkout."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{os.path.relpath(error.filename)}: {error.strerror}"
+    return str(error)

@@ -122,6 +122,7 @@ NEEDS_NO_ROOM = ("flow", "full disk", "promote", "end")
 # A few of them for every day.
 ALWAYS = {
     ("flow", "full disk", "train", "middle"),
+    ("flow", "SIGTERM", "promote", "middle"),
     ("dvc repro", "SIGTERM", "evaluate", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
 }

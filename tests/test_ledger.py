@@ -1,6 +1,7 @@
 """The ledger keeps DVC's books as DVC does, and says in a sentence what is wrong."""
 
 import inspect
+import sqlite3
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from subprocess import check_call
 
 import dvc
 import pytest
+from diskcache import Timeout
 from dvc.dvcfile import Lockfile, ProjectFile
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo, lock_repo
@@ -17,6 +19,7 @@ from dvc.rwlock import rwlock
 from dvc.stage import Stage
 from dvc.stage.cache import StageCache
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+from dvc_data.hashfile.cache import DiskError
 from packaging.requirements import Requirement
 
 from flows.ledger import (
@@ -274,7 +277,27 @@ def test_a_plan_waits_for_the_repository_too(project, monkeypatch):
 def test_a_missing_dependency_is_named(ledger, project):
     (project.root / "source.txt").unlink()
     with (
-        pytest.raises(LedgerError, match="^source.txt: No such file or directory.$"),
+        pytest.raises(LedgerError, match="^source.txt: No such file or directory$"),
+        ledger.entry("first"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("disk I/O error"),
+        DiskError("/var/tmp/dvc", "hashes"),
+        Timeout("no answer"),
+    ],
+)
+def test_what_fails_in_the_notes_on_files_is_a_sentence(ledger, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Stage, "changed", fails)
+    with (
+        pytest.raises(LedgerError, match=f"can't be used .{error}.; see that"),
         ledger.entry("first"),
     ):
         pass
