@@ -12,6 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+NO_MEMORY = (
+    "cannot allocate memory",
+    "error return without exception set",
+    "failed to map segment",
+)
+
 
 def _follow_the_engine() -> None:
     """End with the engine that runs this process as a stage, however it ends.
@@ -53,8 +59,8 @@ def _out_of_memory(
     Only compiled libraries know that they could not be loaded, each in its own words,
     and Python itself may not know any more what it failed of.
     """
-    words = ("failed to map segment", "error return without exception set")
-    if isinstance(error, MemoryError) or any(word in str(error) for word in words):
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in words for sign in NO_MEMORY):
         name = sys.argv[0].rpartition("/")[2].removesuffix(".py")
         print(f"tasks.{name}: out of memory; close other programs.", file=sys.stderr)
     else:

@@ -79,15 +79,17 @@ def _ends_in_order() -> Iterator[None]:
     So what it was writing is removed. Otherwise SIGTERM ends Python on the spot.
     """
 
-    def end(*_: object) -> None:
+    def end(number: int, _: object) -> None:
         # Whoever asks twice must not interrupt the tidying up.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit(128 + signal.SIGTERM)
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
 
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, end),
-    }
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, end)
     try:
         yield
     finally:

@@ -250,6 +250,7 @@ def test_children_die_with_their_parent_by_kill_9(tmp_path):
         [sys.executable, "-c", PARENT],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
     )
     pid = tmp_path / "pid"
     wait_until(lambda: pid.exists() and pid.read_text())
@@ -258,7 +259,7 @@ def test_children_die_with_their_parent_by_kill_9(tmp_path):
         for p in psutil.Process(parent.pid).children()
         if p.pid != int(pid.read_text())
     ]
-    parent.kill()
+    os.killpg(parent.pid, signal.SIGKILL)
     parent.wait()
     wait_until(lambda: gone(pid), seconds=2)
     watchdog.wait(2)

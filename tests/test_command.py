@@ -1,5 +1,6 @@
 """Each step as a command: what it says and how it ends when something is wrong."""
 
+import errno
 import importlib
 import json
 import os
@@ -17,6 +18,7 @@ from conftest import ROOT, alive, wait_until
 from disturbed import INJECTED
 from threadpoolctl import threadpool_info
 
+import tasks
 from tasks import command
 from tasks.settings import BadInput
 
@@ -164,7 +166,8 @@ def test_a_path_is_told_as_seen_from_the_project(folder, capsys):
     assert ": data/raw: No space left on device; make room" in capsys.readouterr().err
 
 
-# A step that writes a file for ever; it says when it has begun.
+# A step that writes a file for ever, and takes its time to remove it; it says when it
+# has begun with either.
 WRITES = """\
 import sys, time
 from pathlib import Path
@@ -176,6 +179,14 @@ def main():
         print("begun", flush=True)
         time.sleep(60)
 
+unlink = Path.unlink
+
+def slowly(path, **options):
+    print("tidying up", flush=True)
+    time.sleep(0.3)
+    unlink(path, **options)
+
+Path.unlink = slowly
 command.run(main)
 """
 
@@ -198,10 +209,16 @@ def begun(arguments: list[str], folder: Path, **more: str) -> subprocess.Popen[s
     return process
 
 
-def test_a_step_that_is_told_to_end_removes_what_it_was_writing(writes, tmp_path):
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_step_that_is_told_to_end_removes_what_it_was_writing(
+    writes, tmp_path, first, again
+):
     with begun(writes, tmp_path) as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+        process.send_signal(first)
+        assert process.stdout.readline() == "tidying up\n"
+        process.send_signal(again)
+        assert process.wait(30) == 128 + first
     assert [path.name for path in tmp_path.iterdir()] == ["writes.py"]
 
 
@@ -274,6 +291,23 @@ def test_no_memory_for_the_libraries_is_one_sentence(folder):
         said = process.communicate(timeout=30)[1]
     assert said == "tasks.train: out of memory; close other programs.\n"
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (MemoryError(), True),
+        (ImportError("libx.so: failed to map segment from shared object"), True),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "/usr/lib"), True),
+        (SystemError("error return without exception set"), True),
+        (ImportError("no such library"), False),
+    ],
+)
+def test_libraries_tell_in_many_words_that_there_is_no_memory(error, is_it, capsys):
+    tasks._out_of_memory(type(error), error, None)
+    said = capsys.readouterr().err
+    assert said.endswith(": out of memory; close other programs.\n") == is_it
+    assert (type(error).__name__ in said) != is_it
 
 
 def test_a_bug_is_not_hidden():
