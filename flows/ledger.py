@@ -126,6 +126,12 @@ class Ledger:
             claims.mend(self._repo)
             graph = get_active_graph(self._repo.index.graph)
             stages = collect_stages(self._repo, targets) if targets else None
+            for stage in stages or []:
+                if stage not in graph:
+                    raise LedgerError(
+                        f"{stage.addressing!r} is no stage of this project; name one "
+                        "that `dvc stage list --all` has."
+                    )
             return {
                 stage.addressing: Plan(
                     after=frozenset(up.addressing for up in graph.successors(stage)),

@@ -97,7 +97,7 @@ def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:
 
 
 def _title(record: Record) -> str:
-    return f"{record.model} ({record.md5[:8]}, {record.valid['accuracy']:.4f})"
+    return f"{record.model} ({record.md5[:8]}, {record.valid.accuracy:.4f})"
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from flows.ledger import Entry, Ledger, LedgerError, Plan
 from flows.locks import try_lock
 from flows.plans import of_template
 from flows.progress import Listener
+from tasks.command import told
 
 LOCK_POLL_SECONDS = 0.2
 
@@ -169,8 +170,10 @@ class Stages:
             return Failed(name="TimedOut", message=f"{name} {failure}.")
         except Stopped:
             return Failed(name="Stopped", message=f"{name} was stopped with the flow.")
-        except LedgerError as error:
-            return Failed(message=str(error))
+        except (LedgerError, OSError) as error:
+            return Failed(
+                message=told(error) if isinstance(error, OSError) else str(error)
+            )
 
     def _execute(self, name: str, entry: Entry, timeout: float | None) -> State[Any]:
         logger = get_run_logger()

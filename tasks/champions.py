@@ -15,10 +15,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from tasks import cards, files
-from tasks.settings import BadInput, Settings
+from tasks.scores import Scores, Share
+from tasks.settings import BadInput, Settings, Word
 
 FILE = Path("models/champion.safetensors")
 RECORD = Path("models/champion.json")
@@ -48,6 +49,14 @@ class Comparison(Settings):
     dropped: int
 
 
+class Images(Settings):
+    """The number of images in each split."""
+
+    train: PositiveInt
+    valid: PositiveInt
+    test: PositiveInt
+
+
 class Record(Settings):
     """What is known of a champion.
 
@@ -60,13 +69,13 @@ class Record(Settings):
         revision: of the code, as git names it; it may be followed by `-dirty`.
         data: the MD5 that dvc.lock gives each folder of data, by its path.
         parameters: that it was trained with.
-        images: number of images in each split.
+        images: how many there were.
         valid: metrics on the validation images.
         test: metrics on the test images.
         recall: of each class, on the validation images.
     """
 
-    model: str
+    model: Word
     md5: str = Field(pattern=MD5)
     promoted: str
     replaces: str | None = Field(pattern=MD5)
@@ -74,10 +83,10 @@ class Record(Settings):
     revision: str | None
     data: dict[str, str]
     parameters: dict[str, Any]
-    images: dict[str, int]
-    valid: dict[str, float]
-    test: dict[str, float]
-    recall: dict[int, float]
+    images: Images
+    valid: Scores
+    test: Scores
+    recall: dict[int, Share] = Field(min_length=1)
 
 
 class Event(Settings):

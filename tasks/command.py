@@ -28,6 +28,7 @@ ADVICE = {
     errno.EACCES: "; make it writable",
     errno.EDQUOT: "; make room and run again",
     errno.EFBIG: "; allow larger files and run again",
+    errno.EMFILE: "; allow more open files (`ulimit -n`) and run again",
     errno.ENOSPC: "; make room and run again",
     errno.EROFS: "; make it writable",
 }

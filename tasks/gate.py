@@ -106,7 +106,7 @@ def shortfalls_unseen(scores: dict[str, float], champion: Record) -> list[str]:
 
     No image can be compared then: it must reach the interval of what is recorded.
     """
-    accuracy, low = scores["accuracy"], champion.valid["accuracy_low"]
+    accuracy, low = scores["accuracy"], champion.valid.accuracy_low
     if accuracy >= low:
         return []
     place = f"the interval of the champion's, which begins at {low:.4f}"

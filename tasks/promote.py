@@ -18,9 +18,10 @@ import numpy as np
 
 from tasks import champions, command, gate, metrics, models, revisions, scores, splits
 from tasks.candidates import MODELS
-from tasks.champions import Comparison, Event, Record
+from tasks.champions import Comparison, Event, Images, Record
 from tasks.gate import Thresholds
 from tasks.models import Model
+from tasks.scores import Scores
 from tasks.settings import BadInput, load
 from tasks.splits import Split
 
@@ -128,9 +129,9 @@ def main() -> None:
         revision=revisions.revision(),
         data=revisions.data(),
         parameters=candidate.description.parameters,
-        images={split: len(part.labels) for split, part in parts.items()},
-        valid=verdict.valid,
-        test=_figures(candidate, parts["test"])[0],
+        images=Images(**{split: len(part.labels) for split, part in parts.items()}),
+        valid=Scores(**verdict.valid),
+        test=Scores(**_figures(candidate, parts["test"])[0]),
         recall=verdict.recall,
     )
     event = Event(
@@ -141,7 +142,7 @@ def main() -> None:
 
 
 def _announcement(record: Record, before: Record | None) -> str:
-    said = f"{record.model} is champion now: accuracy {record.valid['accuracy']:.4f}"
+    said = f"{record.model} is champion now: accuracy {record.valid.accuracy:.4f}"
     if before is None:
         return f"{said} in validation, and there was none before."
     if record.compared is None:

@@ -31,8 +31,9 @@ from prefect.settings import (
 )
 from sklearn.datasets import load_digits
 
-from tasks.champions import Comparison, Record
+from tasks.champions import Comparison, Images, Record
 from tasks.normalize import Normalize, normalize
+from tasks.scores import Scores
 from tasks.splits import Scale, Split
 
 ROOT = Path(__file__).parent.parent
@@ -111,21 +112,25 @@ def record() -> Record:
         revision="0123456789ab",
         data={"data/raw": "d0193be1.dir"},
         parameters={"update": "adam", "learning_rate": 0.001},
-        images={"train": 50_000, "valid": 10_000, "test": 10_000},
-        valid={
-            "accuracy": 0.919,
-            "accuracy_low": 0.91349,
-            "accuracy_high": 0.924188,
-            "log_loss": 0.28534,
-            "ece": 0.031,
-        },
-        test={
-            "accuracy": 0.916,
-            "accuracy_low": 0.91039,
-            "accuracy_high": 0.92129,
-            "log_loss": 0.29,
-            "ece": 0.03,
-        },
+        images=Images(train=50_000, valid=10_000, test=10_000),
+        valid=Scores(
+            accuracy=0.919,
+            accuracy_low=0.91349,
+            accuracy_high=0.924188,
+            rmse=1.19,
+            mae=0.29,
+            log_loss=0.28534,
+            ece=0.031,
+        ),
+        test=Scores(
+            accuracy=0.916,
+            accuracy_low=0.91039,
+            accuracy_high=0.92129,
+            rmse=1.21,
+            mae=0.3,
+            log_loss=0.29,
+            ece=0.03,
+        ),
         recall={0: 0.97, 5: 0.85, 9: 0.9},
     )
 

@@ -92,6 +92,27 @@ def test_a_history_that_nobody_wrote_so_is_one_sentence(record, line):
         champions.current()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", "../model"),
+        ("model", "<script>alert(1)</script>"),
+        ("images", {"train": 1, "valid": 0, "test": 1}),
+        ("valid", {"accuracy": 0.9}),
+        ("test", {}),
+        ("recall", {}),
+        ("recall", {"0": 2.0}),
+    ],
+)
+def test_a_champion_that_can_not_be_is_refused(record, key, value):
+    crown(record, "first")
+    change = json.loads(HISTORY.read_text())
+    change["champion"][key] = value
+    HISTORY.write_text(json.dumps(change) + "\n")
+    with pytest.raises(BadInput, match="Line 1 of models/champions.jsonl is not a"):
+        champions.current()
+
+
 def test_the_history_is_a_line_of_json_for_each_change(record):
     crown(record, "first")
     crown(record, "second")

@@ -109,6 +109,14 @@ def test_an_unknown_target_is_one_sentence(ledger):
         ledger.plan(["lost"])
 
 
+def test_a_stage_of_another_project_is_refused(ledger, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "dvc.yaml").write_text("stages: {boom: {cmd: touch boom}}")
+    with pytest.raises(LedgerError, match="foreign/dvc.yaml:boom' is no stage of this"):
+        ledger.plan([f"{foreign}/dvc.yaml:boom"])
+
+
 def test_a_broken_dvc_yaml_is_one_sentence(ledger, project):
     project.write("dvc.yaml", "stages: [")
     with pytest.raises(LedgerError, match=r"^[^\n]*'dvc.yaml'[^\n]*$"):

@@ -9,6 +9,7 @@ from small import lay_out
 
 from tasks import champions, models, promote
 from tasks.baseline import Baseline, baseline
+from tasks.champions import Images
 from tasks.gate import Thresholds
 from tasks.models import Model
 from tasks.settings import BadInput
@@ -90,7 +91,7 @@ def test_the_command_crowns_the_best_and_twice_changes_nothing(
     record = champions.current()
     assert (record.md5, record.replaces, record.compared) == (first, None, None)
     assert record.data == {"data/raw": "1.dir"}
-    assert record.images == {"train": 1100, "valid": 300, "test": 300}
+    assert record.images == Images(train=1100, valid=300, test=300)
     assert record.parameters["solver"] == "lbfgs"
     assert champions.in_place(record)
     assert "and there was none before." in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Stages as Prefect tasks: the plan is held to the graph, and the UI tells the run."""
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -21,7 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.children import environment
+from flows.children import Children, environment
 from flows.ledger import LedgerError, Plan
 from flows.progress import Listener
 from flows.stages import Options, _options, opened
@@ -93,6 +94,20 @@ def test_programs_are_found_beside_the_running_interpreter_first():
         "WORD": "kept",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def test_a_system_that_starts_no_process_is_one_sentence(
+    project, prefect_server, monkeypatch
+):
+    def refused(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Children, "run", refused)
+    state, flow_run_id = run(project)
+    assert state.is_failed()
+    log = "\n".join(logged(flow_run_id))
+    assert "Too many open files; allow more open files (`ulimit -n`) and run" in log
+    assert "Traceback" not in log
 
 
 def test_what_commands_print_is_the_log_and_progress_one_artifact(
