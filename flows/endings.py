@@ -24,7 +24,7 @@ def of_stages(states: Sequence[State[Any]]) -> State[Any]:
     ]
     if reasons:
         rest = [f"Not tried, since they need it: {left} stages."] if left else []
-        return Failed(message=" ".join([*reasons, *rest]))
+        return Failed(message=" ".join([*dict.fromkeys(reasons), *rest]))
     cached = sum(state.name == "Cached" for state in states)
     return Completed(message=f"Stages: {len(states) - cached} ran, {cached} Cached.")
 

@@ -19,7 +19,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from tasks import command, models, splits
 from tasks.models import Description, Model
-from tasks.settings import Count, Settings, load
+from tasks.settings import BadInput, Count, Settings, load
 from tasks.splits import Floats, Pixels, Scale, Split
 
 NORMALIZED = Path("data/normalized")
@@ -49,8 +49,13 @@ def baseline(train: Split, scale: Scale, settings: Baseline) -> Model:
     """Return the fitted model, its coefficients in the form of a one-layer network.
 
     Raises:
-        BadInput: CUDA was asked for and is not there.
+        BadInput: CUDA was asked for and is not there, or all images show one class.
     """
+    if len(np.unique(train.labels)) < 2:
+        raise BadInput(
+            f"The {len(train.labels)} training images show one class alone; make "
+            "`normalize.validation` in params.yaml smaller."
+        )
     X = scale.standardize(train.images)
     regression = LogisticRegression(
         solver=settings.solver,

@@ -131,14 +131,19 @@ def load(path: Path) -> Model:
             tensors = {name: file.get_tensor(name) for name in ("weights", "bias")}
     except (SafetensorError, ValidationError, KeyError):
         raise BadInput(f"{path} is not a model of ours; train it anew.") from None
-    for values in tensors.values():
-        # Not so for what is not a number, either.
-        if not (np.abs(values) <= MAX_WEIGHT).all():
-            raise BadInput(
-                f"{path} holds numbers that are not finite, or above {MAX_WEIGHT:g}; "
-                "train it anew."
-            )
-    return Model(**tensors, description=description)
+    model = Model(**tensors, description=description)
+    if not are_weights(model):
+        raise BadInput(
+            f"{path} holds numbers that are not finite, or above {MAX_WEIGHT:g}; train "
+            "it anew."
+        )
+    return model
+
+
+def are_weights(model: Model) -> bool:
+    """Return whether the numbers of `model` are weights that can be computed with."""
+    # What is not a number is not below anything, either.
+    return all((np.abs(it) <= MAX_WEIGHT).all() for it in (model.weights, model.bias))
 
 
 def _layout(file: Any) -> dict[str, tuple[str, list[int]]]:

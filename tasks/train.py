@@ -34,7 +34,7 @@ from tasks import (
 )
 from tasks.devices import Device
 from tasks.gradients import METHODS, Method
-from tasks.models import Description, Model
+from tasks.models import Description, Model, are_weights
 from tasks.networks import Layer
 from tasks.settings import BadInput, Count, Settings, Word, load
 from tasks.splits import Scale, Split
@@ -103,6 +103,9 @@ def train(
         settings: of the step.
         name: a key of `settings.variants`.
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
+
+    Raises:
+        BadInput: the weights grew beyond what can be computed with.
     """
     device = devices.choose(settings.device, "train")
     variant = settings.variants[name]
@@ -142,7 +145,13 @@ def train(
         parameters=parameters,
     )
     weights, bias = (c.numpy() for c in networks.coefficients(training.network))
-    return Model(weights=weights, bias=bias, description=description), training
+    model = Model(weights=weights, bias=bias, description=description)
+    if not are_weights(model):
+        raise BadInput(
+            f"The training of `{name}` diverged, so it is not kept; make its "
+            "`learning_rate` in params.yaml smaller."
+        )
+    return model, training
 
 
 def _begin(

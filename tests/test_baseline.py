@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from tasks import models, splits
 from tasks.baseline import Baseline, baseline
 from tasks.settings import BadInput
+from tasks.splits import Split
 
 SETTINGS = Baseline(solver="lbfgs", C_images=50, device="cpu", max_iter=1000, tol=1e-4)
 
@@ -83,3 +84,11 @@ def test_cuda_that_is_not_there_is_refused(parts):
     settings = SETTINGS.model_copy(update={"device": "cuda"})
     with pytest.raises(BadInput, match=r"`baseline.device` is 'cuda', but torch finds"):
         baseline(splits_["train"], scale, settings)
+
+
+def test_images_of_one_class_alone_are_refused(parts):
+    splits_by_name, scale = parts
+    train = splits_by_name["train"]
+    zeros = Split(*(values[train.labels == 0] for values in train))
+    with pytest.raises(BadInput, match="show one class alone; make `normalize.valid"):
+        baseline(zeros, scale, SETTINGS)

@@ -26,6 +26,7 @@ def test_the_reasons_of_all_that_failed_are_told_and_how_many_wait_for_them():
         CACHED,
         Failed(name="TimedOut", message="baseline took longer than 2 s."),
         Failed(message="tasks.train: no."),
+        Failed(message="tasks.train: no."),
         NOT_TRIED,
         NOT_TRIED,
     ]

@@ -217,3 +217,14 @@ def test_the_saved_model_says_what_the_network_said(parts, settings, tmp_path):
 def test_cuda_that_is_not_there_is_refused(parts, settings):
     with pytest.raises(BadInput, match=r"`train.device` is 'cuda', but torch finds no"):
         run(parts, changed(settings, device="cuda"), "scratch_sgd")
+
+
+def test_a_training_that_diverges_is_not_kept(parts, settings):
+    variants = settings.variants
+    wild = variants["scratch_sgd"].model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(BadInput, match="of `scratch_sgd` diverged, .* `learning_rate`"):
+        run(
+            parts,
+            changed(settings, variants=variants | {"scratch_sgd": wild}),
+            "scratch_sgd",
+        )
