@@ -13,13 +13,13 @@ and it may hold a date.
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, ValidationError
 
 from tasks import cards, files
 from tasks.scores import Scores, Share
-from tasks.settings import BadInput, Settings, Word
+from tasks.settings import BadInput, Parameters, Settings, Word
 
 FILE = Path("models/champion.safetensors")
 RECORD = Path("models/champion.json")
@@ -82,7 +82,7 @@ class Record(Settings):
     compared: Comparison | None
     revision: str | None
     data: dict[str, str]
-    parameters: dict[str, Any]
+    parameters: Parameters
     images: Images
     valid: Scores
     test: Scores

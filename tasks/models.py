@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from tasks import files
-from tasks.settings import BadInput, Settings
+from tasks.settings import BadInput, Parameters, Settings
 from tasks.splits import Floats, Pixels, Scale
 
 # safetensors writes several metadata keys in a random order; one key has none.
@@ -48,7 +48,7 @@ class Description(Settings):
     link: Literal["softmax", "one-vs-rest"]
     scale: Scale
     classes: Annotated[tuple[Label, ...], Field(min_length=1, max_length=256)]
-    parameters: dict[str, Any]
+    parameters: Parameters
 
     @model_validator(mode="after")
     def _a_class_is_one_column(self) -> Self:

@@ -24,6 +24,10 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 # What becomes a word of a command and part of a file's name.
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
+# What something was made with, by name: nothing that a page or a table would interpret.
+Name = Annotated[str, Field(pattern=r"^\w{1,40}$")]
+Parameters = dict[Name, bool | int | float | Name | None]
+
 
 class BadInput(Exception):
     """Something the user gave can't be used; the message is one sentence for them.

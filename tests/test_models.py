@@ -28,7 +28,7 @@ def model(link: str = "softmax", classes: tuple[int, ...] = (0, 1, 2)) -> Model:
             link=link,
             scale=Scale(divisor=256, mean=0.5, std=0.25),
             classes=classes,
-            parameters={"solver": "none", "C": 0.5, "steps": [1, 2]},
+            parameters={"solver": "none", "C": 0.5, "steps": 3, "on": True},
         ),
     )
 
@@ -146,6 +146,9 @@ def test_a_file_that_is_not_a_whole_model_is_refused(tmp_path, change, sentence)
         ('"softmax"', '"argmax"'),
         ('"linear"', '"other"'),
         ('"parameters":{', '"more":0,"parameters":{'),
+        ('"parameters":{', '"parameters":{"endless":1e400,'),
+        ('"parameters":{', '"parameters":{"page":"<script>",'),
+        ('"parameters":{', '"parameters":{"| cell |":1,'),
         ('"parameters":{', '"parameters":{"deep":' + "[" * 999 + "]" * 999 + ","),
     ],
 )
