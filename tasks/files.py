@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         if temporary:
-            temporary.unlink(missing_ok=True)
+            # Where the folder is read-only, the error that tells so is on its way.
+            with suppress(PermissionError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

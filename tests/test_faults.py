@@ -357,10 +357,11 @@ def table(results: dict[Key, Result]) -> Iterator[str]:
         cells = []
         for moment in MOMENTS:
             key = (engine, fault, step, moment)
-            tried = twin(key)
-            outcome = results[tried].outcome if tried else "-"
-            cells.append(outcome if tried in {key, None} else f"({outcome})")
-        yield f"| {fault} | {step} | {engine} | {' | '.join(cells)} | same hashes |"
+            if tried := twin(key):
+                outcome = results[tried].outcome
+                cells.append(outcome if tried == key else f"({outcome})")
+        if cells:
+            yield f"| {fault} | {step} | {engine} | {' | '.join(cells)} | same hashes |"
     yield ""
     yield "| fault, while the flow records a result | outcome | next run |"
     yield "|---|---|---|"
@@ -374,9 +375,10 @@ def words(results: dict[Key, Result]) -> Iterator[str]:
     yield "|---|---|---|"
     for fault, engine in itertools.product(FAULTS, ENGINES):
         key = twin((engine, fault, "train", "middle"))
-        lines = results[key].said.splitlines() if key else []
-        said = "<br>".join(f"`{line.replace('|', '/')}`" for line in lines)
-        yield f"| {fault} | {engine} | {said or 'nothing'} |"
+        if key:
+            lines = results[key].said.splitlines()
+            said = "<br>".join(f"`{line.replace('|', '/')}`" for line in lines)
+            yield f"| {fault} | {engine} | {said or 'nothing'} |"
 
 
 INTRODUCTION = """\
@@ -392,9 +394,8 @@ nothing of them.
 - **killed**: it could say nothing any more.
 - In brackets: not tried, because it can't differ from the case whose outcome stands
   there. The server and the databases are the engine's, whatever the step. A step that
-  begins has nothing open, and is the same program in both engines.
-- **-**: there is nothing to try. `dvc repro` asks no server, and `promote` is the
-  flow's alone.
+  begins has nothing open, and is the same program in both engines. `dvc repro` has no
+  `promote`, and asks no server.
 - **Next run**: one run more made the same `dvc.lock` and the same files as a run that
   nothing disturbed.
 
@@ -403,9 +404,10 @@ lock keeps anybody waiting. A temporary file (`.NAME.*.tmp`) is left only by wha
 not remove it: a process that was killed or crashed, or whose folder became read-only.
 git and DVC ignore those, and the next run that writes the output removes them.
 
-The disk is full and the folders are read-only for everybody; memory is limited for the
-step alone. While the server is gone the flow asks again, for about a minute; so long
-both engines wait for a locked database.
+The disk is full and the folders are read-only for everybody. Memory is limited for the
+step alone, to what it has by then: late in a step it needs no more. While the server is
+gone the flow asks again, for about a minute; so long both engines wait for a locked
+database.
 
 `dvc repro` writes `dvc.lock` in place: killed in that moment, it may leave half of it,
 which DVC refuses, or takes for stages that never ran. `git checkout dvc.lock` mends

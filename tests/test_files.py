@@ -1,4 +1,7 @@
+import errno
+import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +47,19 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, named):
         write()
     assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_became_read_only_is_told_by_the_files_name(
+    tmp_path, monkeypatch
+):
+    def refused(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "replace", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(PermissionError) as error:
+        files.write_text(tmp_path / "out", "new")
+    assert error.value.filename == str(tmp_path / "out")
 
 
 def test_the_temporary_file_is_private_and_the_result_is_not(tmp_path):
