@@ -123,8 +123,11 @@ def table(metrics: dict[str, Any]) -> list[Row]:
                 f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
             ),
             "log loss": f"{scores['log_loss']:.4f}",
-            "RMSE": f"{scores['rmse']:.4f}",
-            "MAE": f"{scores['mae']:.4f}",
+            **{
+                key.upper(): f"{scores[key]:.4f}"
+                for key in ("rmse", "mae")
+                if key in scores
+            },
         }
         for name, scores in rows.items()
     ]

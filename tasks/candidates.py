@@ -35,10 +35,10 @@ def read() -> dict[str, Model]:
     """
     names = [BASELINE, *networks()]
     trained = {name: models.load(MODELS / f"{name}.safetensors") for name in names}
-    kinds = {(m.weights.shape, m.description.classes) for m in trained.values()}
+    kinds = {(m.description.form, m.description.classes) for m in trained.values()}
     if len(kinds) > 1:
         raise BadInput(
-            f"The models in {MODELS} are not for the same pixels and classes; train "
+            f"The models in {MODELS} are not for the same images and classes; train "
             "them anew."
         )
     return trained

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
@@ -25,6 +26,8 @@ WRONG = "#D55E00"
 # The height of a line of small text, and of the axes as a share of their figure.
 LINE_INCHES = 0.17
 AXES_SHARE = 0.8
+# Letters of the names along an axis, side by side.
+ROOM = 50
 
 Values = npt.NDArray[np.floating]
 
@@ -92,6 +95,14 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             va="center",
             fontsize=9,
         )
+
+
+def name_places(axis: Axis, names: Sequence[str]) -> None:
+    """Write `names` at 0, 1, 2 ... of an axis; aslant where they would not fit."""
+    longest = max(map(len, names))
+    aslant = isinstance(axis, XAxis) and longest * len(names) > ROOM
+    axis.set_ticks(range(len(names)), names)
+    axis.set_tick_params(rotation=45 if aslant else 0)
 
 
 def bare(axes: Axes) -> None:

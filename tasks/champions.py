@@ -18,6 +18,8 @@ from typing import Literal
 from pydantic import Field, PositiveInt, ValidationError
 
 from tasks import cards, files
+from tasks.architectures import Architecture
+from tasks.forms import ClassName, Title
 from tasks.scores import Scores, Share
 from tasks.settings import BadInput, Parameters, Settings, Word
 
@@ -38,7 +40,7 @@ class Comparison(Settings):
         p_value: how likely at least so many gains are among all differences, if the
             two models were equally good.
         class_drop: the largest loss of recall of a class.
-        dropped: the class that lost it.
+        dropped: the class that lost it; a number in records of earlier versions.
     """
 
     accuracy: float
@@ -46,7 +48,7 @@ class Comparison(Settings):
     lost: int
     p_value: float
     class_drop: float
-    dropped: int
+    dropped: ClassName | int
 
 
 class Images(Settings):
@@ -69,6 +71,8 @@ class Record(Settings):
         revision: of the code, as git names it; it may be followed by `-dirty`.
         data: the MD5 that dvc.lock gives each folder of data, by its path.
         parameters: that it was trained with.
+        title: of the data; None in records of earlier versions, when it was MNIST.
+        architecture: of the model.
         images: how many there were.
         valid: metrics on the validation images.
         test: metrics on the test images.
@@ -83,10 +87,12 @@ class Record(Settings):
     revision: str | None
     data: dict[str, str]
     parameters: Parameters
+    title: Title | None = None
+    architecture: Architecture = "linear"
     images: Images
     valid: Scores
     test: Scores
-    recall: dict[int, Share] = Field(min_length=1)
+    recall: dict[ClassName, Share] = Field(min_length=1)
 
 
 class Event(Settings):

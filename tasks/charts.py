@@ -16,13 +16,13 @@ SMOOTHED_OVER = 20
 
 
 def counts(
-    by_split: Mapping[Name, npt.NDArray[np.integer]], labels: Sequence[int]
+    by_split: Mapping[Name, npt.NDArray[np.integer]], names: Sequence[str]
 ) -> Axes:
     """Draw the share of each class in each split, (classes,)."""
     axes = canvas.axes()
     width = 0.8 / len(by_split)
     for number, (name, values) in enumerate(by_split.items()):
-        places = np.arange(len(labels)) + (number - (len(by_split) - 1) / 2) * width
+        places = np.arange(len(names)) + (number - (len(by_split) - 1) / 2) * width
         bars = axes.bar(places, 100 * values / values.sum(), width * 0.9)
         axes.annotate(
             f"{name}: {values.sum():,}",
@@ -31,13 +31,18 @@ def counts(
             color=bars[0].get_facecolor(),
             va="top",
         )
-    axes.set_xticks(range(len(labels)), [str(label) for label in labels])
+    canvas.name_places(axes.xaxis, names)
     axes.set_ylabel("% of the split")
     return axes
 
 
-def ink(by_class: Mapping[int, Values]) -> Axes:
-    """Draw how much ink the images of each class have: their mean pixels, (N,)."""
+def ink(by_class: Mapping[str, Values], brightest: int) -> Axes:
+    """Draw how much ink the images of each class have: their mean pixels, (N,).
+
+    Args:
+        by_class: the mean pixels by the names of the classes.
+        brightest: the largest value that a pixel can have.
+    """
     axes = canvas.axes()
     values = list(by_class.values())
     quartiles = np.array(
@@ -47,9 +52,9 @@ def ink(by_class: Mapping[int, Values]) -> Axes:
     axes.vlines(places, quartiles[:, 0], quartiles[:, 4], lw=1.5)
     axes.vlines(places, quartiles[:, 1], quartiles[:, 3], lw=7)
     axes.plot(places, quartiles[:, 2], "o", color="white", ms=3)
-    axes.set_xticks(places, [str(label) for label in by_class])
+    canvas.name_places(axes.xaxis, list(by_class))
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("mean pixel, of 255")
+    axes.set_ylabel(f"mean pixel, of {brightest}")
     return axes
 
 
@@ -166,7 +171,7 @@ def differences(by_model: Mapping[str, Values], colours: Mapping[str, str]) -> A
     return axes
 
 
-def confusion(matrix: npt.NDArray[np.integer], labels: Sequence[int]) -> Axes:
+def confusion(matrix: npt.NDArray[np.integer], names: Sequence[str]) -> Axes:
     """Draw confusion counts, (classes, classes): rows are true, columns predicted.
 
     The colours are of the mistakes alone, which the right ones would drown.
@@ -187,8 +192,8 @@ def confusion(matrix: npt.NDArray[np.integer], labels: Sequence[int]) -> Axes:
             fontsize=9,
             color=canvas.INK if row == column else on_colour,
         )
-    axes.set_xticks(range(len(labels)), [str(label) for label in labels])
-    axes.set_yticks(range(len(labels)), [str(label) for label in labels])
+    canvas.name_places(axes.xaxis, names)
+    canvas.name_places(axes.yaxis, names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
     axes.tick_params(length=0)
@@ -213,13 +218,16 @@ def reliability(confidence: Values, accuracy: Values, images: Values) -> Axes:
 
 
 def kept(
-    by_model: Mapping[str, npt.NDArray[np.bool_]], colours: Mapping[str, str]
+    by_model: Mapping[str, npt.NDArray[np.bool_]],
+    colours: Mapping[str, str],
+    mark: float,
 ) -> Axes:
     """Draw accuracy against the share of images kept, the least certain left out.
 
     Args:
         by_model: of each model whether it is right, (N,), the most certain first.
         colours: of the models, by their names.
+        mark: the share kept at a threshold that was chosen.
     """
     axes = canvas.axes(8, 3.8)
     lows = []
@@ -236,6 +244,7 @@ def kept(
         ends.append((float(accuracy[-1]), name, colours[name]))
     axes.set_xlim(0, 100)
     axes.set_ylim(min(lows) - 0.01, 1.003)
+    axes.axvline(100 * mark, color=canvas.INK, lw=0.8, ls=":")
     axes.set_xlabel("% of the images kept")
     axes.set_ylabel("accuracy on them")
     canvas.label_ends(axes, ends)

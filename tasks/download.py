@@ -1,6 +1,6 @@
-"""Download MNIST: four files in the IDX format, from the first source that has them.
+"""Get the data: four files in the IDX format, from the first source that has them.
 
-Reads the section `download` of params.yaml; writes the four uncompressed files to
+Reads the section `download` of the data sheet; writes the four uncompressed files to
 `data/raw`. Each is known by its SHA-256, so that whatever source serves, the same bytes
 arrive. A transfer that broke off is continued by the next run, from `data/.partial`.
 """
@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks import command, files, idx, sources
+from tasks import command, files, idx, sheets, sources
 from tasks.mirrors import Unavailable
 from tasks.settings import BadInput, Settings, load, printable
 
@@ -42,13 +42,11 @@ class Download(Settings):
     """Section `download`: what to get, and from where.
 
     Attributes:
-        dataset: its name, for people.
         sources: tried in this order; what one may be is said in `tasks.sources.fetch`.
         timeout: seconds without an answer before a source is given up.
         sha256: file name -> hash of the uncompressed file.
     """
 
-    dataset: Text
     sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
     timeout: Annotated[float, Field(gt=0, le=sources.PATIENCE)]
     sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
@@ -73,11 +71,7 @@ def download(settings: Download, folder: Path) -> str:
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     shutil.rmtree(partial, ignore_errors=True)
-    print(
-        printable(
-            f"{folder}: {len(contents)} files of {settings.dataset} from {source}."
-        )
-    )
+    print(printable(f"{folder}: {len(contents)} files from {source}."))
     return source
 
 
@@ -96,8 +90,8 @@ def _first(settings: Download, partial: Path) -> tuple[str, sources.Files]:
     reasons = "; ".join(str(failure).rstrip(".") for failure in failures)
     advice = "try again later, or name" if later else "name"
     raise (Unavailable if later else BadInput)(
-        f"no source has {settings.dataset}: {reasons}; "
-        f"{advice} another one under `download.sources` in params.yaml."
+        f"no source has the data: {reasons}; {advice} another one under "
+        "`download.sources` of the data sheet."
     )
 
 
@@ -122,9 +116,9 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def main() -> None:
-    """Download as params.yaml says."""
+    """Download as the data sheet says."""
     command.parser(__doc__).parse_args()
-    download(load("download", Download), RAW)
+    download(load("download", Download, sheets.chosen()), RAW)
 
 
 if __name__ == "__main__":

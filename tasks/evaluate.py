@@ -2,14 +2,17 @@
 
 Reads `data/normalized/` and `models/`. Writes, under `reports/`:
 
-- `metrics.json`: the scalar metrics of each model on train and validation, the best
-  model on validation, its metrics on the test set (read for no other model), and how
-  far the updates by hand agree with the optimizer's;
+- `metrics.json`: the scalar metrics of each model on train and validation, and what
+  becomes of its predictions when the less certain are set aside; the best model on
+  validation, its metrics on the test set (read for no other model), and how far the
+  updates by hand agree with the optimizer's;
 - `classes.csv`: precision and recall of each class, by model and split;
-- `confusion.csv`: how often which digit was taken for which, by model and split;
+- `confusion.csv`: how often which class was taken for which, by model and split;
 - `calibration.csv`: how sure each model is and how often it is right then, on
   validation;
 - `predictions.csv`: each model's prediction and its probability, by validation image.
+
+Classes stand there by their names.
 """
 
 from collections.abc import Mapping
@@ -18,14 +21,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from tasks import candidates, command, files, metrics, splits
+from tasks import calibration, candidates, command, files, metrics, splits
 from tasks.models import Model
-from tasks.settings import BadInput
+from tasks.settings import BadInput, Settings, load
 from tasks.splits import Name, Split
 
 NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
+# The updates by hand, and the optimizers that they are.
+BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
+
+
+class Evaluate(Settings):
+    """Section `evaluate` of params.yaml.
+
+    Attributes:
+        max_error: the share of the predictions kept that may be wrong.
+    """
+
+    max_error: float = Field(gt=0, lt=1)
 
 
 class Evaluation(NamedTuple):
@@ -39,76 +55,90 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    trained: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
+    trained: Mapping[str, Model],
+    splits_by_name: Mapping[Name, Split],
+    settings: Evaluate,
 ) -> Evaluation:
     """Measure `trained` on train and validation, and the best of them on test.
 
     The best has the highest accuracy on validation; of several, the first.
 
     Raises:
-        BadInput: an image has a label that a model does not know.
+        BadInput: an image has a label that the models do not know.
     """
-    _refuse_unknown_labels(trained, splits_by_name)
+    classes = next(iter(trained.values())).description.classes
+    _refuse_unknown_labels(len(classes), splits_by_name)
     valid = splits_by_name["valid"]
+    names = np.array(classes)
     figures: dict[str, dict[str, Any]] = {name: {} for name in trained}
     counts: dict[tuple[str, str], Any] = {}
-    predictions = pd.DataFrame({"label": valid.labels})
+    predictions = pd.DataFrame({"label": names[valid.labels]})
     for name, model in trained.items():
         for split in ("train", "valid"):
             scores, counts[name, split] = _measure(model, splits_by_name[split])
             figures[name][split] = scores.summary
-        predictions[name] = scores.predictions
+        threshold = _threshold(model, settings)
+        figures[name]["kept"] = {
+            "threshold": threshold,
+            "valid": metrics.kept(scores.right, scores.probabilities, threshold),
+        }
+        predictions[name] = names[scores.predictions]
         predictions[f"{name}_probability"] = scores.probabilities
     best = max(trained, key=lambda name: figures[name]["valid"]["accuracy"])
     test, counts[best, "test"] = _measure(trained[best], splits_by_name["test"])
+    selection = figures[best]["kept"]
+    selection["test"] = metrics.kept(
+        test.right, test.probabilities, selection["threshold"]
+    )
     return Evaluation(
         metrics={
+            "max_error": settings.max_error,
             "models": figures,
             "best": best,
             "test": test.summary,
             "by_hand": _by_hand(trained, valid),
         },
-        classes=_class_table(counts, trained),
-        confusion=_confusion_table(counts, trained),
+        classes=_class_table(counts, names),
+        confusion=_confusion_table(counts, names),
         calibration=_calibration_table(predictions, trained),
         predictions=predictions.rename_axis("index"),
     )
 
 
-def _refuse_unknown_labels(
-    trained: Mapping[str, Model], splits_by_name: Mapping[Name, Split]
-) -> None:
-    labels = {
-        label
-        for part in splits_by_name.values()
-        for label in np.unique(part.labels).tolist()
-    }
-    for name, model in trained.items():
-        if unknown := labels - set(model.description.classes):
-            raise BadInput(
-                f"Model {name} has no class {min(unknown)}, which is the label of an "
-                "image; train it anew."
-            )
+def _refuse_unknown_labels(classes: int, splits_by_name: Mapping[Name, Split]) -> None:
+    highest = max(int(part.labels.max()) for part in splits_by_name.values())
+    if highest >= classes:
+        raise BadInput(
+            f"The models have {classes} classes, but the label of an image is "
+            f"{highest}; train them anew."
+        )
+
+
+def _threshold(model: Model, settings: Evaluate) -> float | None:
+    measured = model.description.calibration
+    return calibration.threshold(measured, settings.max_error) if measured else None
 
 
 class Scores(NamedTuple):
-    """One model's results on one split: predictions and probabilities are (N,)."""
+    """One model's results on one split; all but the summary are (N,)."""
 
     summary: dict[str, float]
     predictions: Any
+    right: Any
     probabilities: Any
 
 
 def _measure(model: Model, split: Split) -> tuple[Scores, Any]:
     classes = model.description.classes
     logs = model.log_probabilities(split.images)
-    predictions = np.array(classes)[logs.argmax(axis=1)]
+    predictions = logs.argmax(axis=1)
     scores = Scores(
         metrics.summary(split.labels, logs, classes),
         predictions,
+        predictions == split.labels,
         np.exp(logs.max(axis=1)),
     )
-    return scores, metrics.confusion(split.labels, predictions, classes)
+    return scores, metrics.confusion(split.labels, predictions, len(classes))
 
 
 def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
@@ -117,8 +147,8 @@ def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
         (name, other)
         for name, model in trained.items()
         for other, twin in trained.items()
-        if _update(model) == "manual"
-        and {**model.description.parameters, "update": "sgd", "gradient": "autograd"}
+        if (rule := BY_HAND.get(str(_update(model))))
+        and {**model.description.parameters, "update": rule, "gradient": "autograd"}
         == twin.description.parameters
     )
     return {
@@ -134,15 +164,13 @@ def _update(model: Model) -> Any:
     return model.description.parameters.get("update")
 
 
-def _class_table(
-    counts: Mapping[tuple[str, str], Any], trained: Mapping[str, Model]
-) -> pd.DataFrame:
+def _class_table(counts: Mapping[tuple[str, str], Any], names: Any) -> pd.DataFrame:
     return pd.concat(
         pd.DataFrame(
             {
                 "model": name,
                 "split": split,
-                "label": trained[name].description.classes,
+                "label": names,
                 **metrics.per_class(matrix),
                 "images": matrix.sum(axis=1),
             }
@@ -151,12 +179,10 @@ def _class_table(
     )
 
 
-def _confusion_table(
-    counts: Mapping[tuple[str, str], Any], trained: Mapping[str, Model]
-) -> pd.DataFrame:
+def _confusion_table(counts: Mapping[tuple[str, str], Any], names: Any) -> pd.DataFrame:
+    actual, predicted = np.meshgrid(names, names, indexing="ij")
+
     def rows(name: str, split: str, matrix: Any) -> pd.DataFrame:
-        classes = list(trained[name].description.classes)
-        actual, predicted = np.meshgrid(classes, classes, indexing="ij")
         return pd.DataFrame(
             {
                 "model": name,
@@ -188,11 +214,23 @@ def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None
     files.write_text(REPORTS / name, text)
 
 
+def told(selection: Mapping[str, Any], max_error: float) -> str:
+    """Say what becomes of the best model's predictions on the test set."""
+    test = selection["test"]
+    if test["error"] is None:
+        return f"an error of {max_error:g} can be promised of none of its predictions"
+    return (
+        f"{100 * test['set_aside']:.1f} % set aside, of the others "
+        f"{100 * test['error']:.2f} % wrong"
+    )
+
+
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
-    result = evaluate(candidates.read(), parts)
+    settings = load("evaluate", Evaluate)
+    result = evaluate(candidates.read(), parts, settings)
     _write_table(result.classes, "classes.csv")
     _write_table(result.confusion, "confusion.csv")
     _write_table(result.calibration, "calibration.csv")
@@ -203,7 +241,8 @@ def main() -> None:
     best, test = result.metrics["best"], result.metrics["test"]
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "
-        f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}"
+        f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}; "
+        + told(result.metrics["models"][best]["kept"], settings.max_error)
     )
 
 

@@ -46,13 +46,14 @@ def compare(candidate: Model, champion: Model, valid: Split) -> Comparison:
         if (here := valid.labels == label).any()
     }
     dropped = max(drops, key=lambda label: drops[label])
+    names = candidate.description.classes
     return Comparison(
         accuracy=float(np.mean(was_right)),
         gained=gained,
         lost=lost,
         p_value=_chance(gained, lost),
         class_drop=round(drops[dropped], metrics.DIGITS),
-        dropped=dropped,
+        dropped=names[dropped],
     )
 
 

@@ -19,38 +19,82 @@ Labels = npt.NDArray[Any]
 
 
 def summary(
-    labels: Labels, log_probabilities: npt.NDArray[np.float64], classes: tuple[int, ...]
+    labels: Labels, log_probabilities: npt.NDArray[np.float64], classes: tuple[str, ...]
 ) -> dict[str, float]:
     """Return the scalar metrics of predictions on images of one split.
 
     Args:
-        labels: the true ones, (N,).
+        labels: the true ones, places in `classes`, (N,).
         log_probabilities: (N, classes).
-        classes: the label of each column.
+        classes: their names.
 
     Returns:
         `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high` (Wilson's
-        score interval, 1927); `rmse` and `mae` of predicted digits, which the lesson
-        printed although digits are names rather than quantities; `log_loss` in nats;
-        `ece`, the expected calibration error.
+        score interval, 1927); `log_loss` in nats; `ece`, the expected calibration
+        error; where all names are numbers, `rmse` and `mae` of the predicted ones,
+        which the lesson printed although digits are names rather than quantities.
     """
-    predictions = np.array(classes)[log_probabilities.argmax(axis=1)]
-    right = int(np.sum(predictions == labels))
-    interval = binomtest(right, len(labels)).proportion_ci(CONFIDENCE, method="wilson")
+    predictions = log_probabilities.argmax(axis=1)
+    right = predictions == labels
+    low, high = interval(int(right.sum()), len(labels))
     figures = {
-        "accuracy": right / len(labels),
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
-        "rmse": metrics.root_mean_squared_error(labels, predictions),
-        "mae": metrics.mean_absolute_error(labels, predictions),
+        "accuracy": right.mean(),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        **_as_quantities(labels, predictions, classes),
         "log_loss": metrics.log_loss(
-            labels, np.exp(log_probabilities), labels=list(classes)
+            labels, np.exp(log_probabilities), labels=range(len(classes))
         ),
-        "ece": calibration(
-            predictions == labels, np.exp(log_probabilities.max(axis=1))
-        ).error,
+        "ece": calibration(right, np.exp(log_probabilities.max(axis=1))).error,
     }
     return {name: round(float(figure), DIGITS) for name, figure in figures.items()}
+
+
+def interval(right: int, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share that was measured, Wilson's."""
+    found = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _as_quantities(
+    labels: Labels, predictions: Labels, classes: tuple[str, ...]
+) -> dict[str, float]:
+    if not all(name.isdecimal() for name in classes):
+        return {}
+    values = np.array([int(name) for name in classes])
+    true, predicted = values[labels], values[predictions]
+    return {
+        "rmse": metrics.root_mean_squared_error(true, predicted),
+        "mae": metrics.mean_absolute_error(true, predicted),
+    }
+
+
+def kept(
+    right: npt.NDArray[np.bool_],
+    probabilities: npt.NDArray[np.floating],
+    threshold: float | None,
+) -> dict[str, float | None]:
+    """Return what becomes of predictions when the less certain are set aside.
+
+    Args:
+        right: whether each is right, (N,).
+        probabilities: of the predictions, (N,).
+        threshold: the probability from which on one is kept; None: none is.
+
+    Returns:
+        `set_aside`, a share of all; `error` of those that are kept, a share too, and
+        its 95 % interval `error_low` to `error_high`: None if none is kept.
+    """
+    some = probabilities >= (np.inf if threshold is None else threshold)
+    number, wrong = int(some.sum()), int((some & ~right).sum())
+    low, high = interval(wrong, number) if number else (None, None)
+    figures = {
+        "set_aside": 1 - number / len(right),
+        "error": wrong / number if number else None,
+        "error_low": low,
+        "error_high": high,
+    }
+    return {k: v if v is None else round(v, DIGITS) for k, v in figures.items()}
 
 
 class Calibration(NamedTuple):
@@ -90,11 +134,11 @@ def calibration(
 
 
 def confusion(
-    labels: Labels, predictions: Labels, classes: tuple[int, ...]
+    labels: Labels, predictions: Labels, classes: int
 ) -> npt.NDArray[np.int64]:
     """Return how many images of each class (rows) were taken for each (columns)."""
     return np.asarray(
-        metrics.confusion_matrix(labels, predictions, labels=list(classes))
+        metrics.confusion_matrix(labels, predictions, labels=range(classes))
     )
 
 
@@ -119,7 +163,8 @@ def agreement(one: Model, other: Model, split: Split) -> dict[str, float]:
     """
     same = one.predict(split.images) == other.predict(split.images)
     difference = max(
-        np.abs(one.weights - other.weights).max(), np.abs(one.bias - other.bias).max()
+        np.abs(values - other.tensors[name]).max()
+        for name, values in one.tensors.items()
     )
     return {
         "same_predictions": round(float(same.mean()), DIGITS),

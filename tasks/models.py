@@ -1,70 +1,72 @@
 """The one format of every model, and what a model says of an image.
 
-Logistic regression is a network of one layer, so scikit-learn's and torch's are the
-same few numbers: a safetensors file with `weights` and `bias`, and metadata with all
-that is needed to use them: architecture, scale of the pixels, classes, parameters.
+A safetensors file with the tensors of its architecture (`tasks.architectures`), and
+metadata with all that is needed to use them: what images it takes, the scale of their
+pixels, the classes, the calibration, the parameters. Logistic regression is a network
+of one layer, so scikit-learn's and torch's are the same few numbers.
 """
 
 import itertools
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from tasks import files
+from tasks import architectures, calibration, files
+from tasks.architectures import Architecture
+from tasks.calibration import Calibration
 from tasks.settings import BadInput, Parameters, Settings
-from tasks.splits import Floats, Pixels, Scale
+from tasks.splits import Facts, Floats, Pixels, Split
 
 # safetensors writes several metadata keys in a random order; one key has none.
 METADATA = "model"
-# One of 784 inputs and 10 classes has 32 kB. With this bound on the file all that its
-# header can ask for is bounded too.
+# The largest that this project trains has 0.4 MB. With this bound on the file all that
+# its header can ask for is bounded too.
 MAX_BYTES = 10_000_000
 # What is larger is no weight, and might overflow when multiplied with an input.
 MAX_WEIGHT = 1e20
+# No architecture has more tensors.
+MAX_TENSORS = 100
 
-Label = Annotated[int, Field(ge=0, le=255)]
+
+class Outdated(BadInput):
+    """The file is a model, written by an earlier version of this project."""
 
 
-class Description(Settings):
-    """What the metadata say.
+class Description(Facts):
+    """What the metadata say, beside the facts on the data that it was trained on.
 
     Attributes:
-        architecture: `linear`: scores are `inputs @ weights + bias`.
+        architecture: which tensors there are, and how scores are computed from them.
         link: how scores become probabilities: `softmax`, or `one-vs-rest` (a logistic
             function of each, divided by their sum, as scikit-learn does it).
-        scale: of the pixels.
-        classes: the label of each column of the weights.
         parameters: what it was trained with.
+        calibration: of its probabilities; None before it was measured.
     """
 
-    architecture: Literal["linear"] = "linear"
+    architecture: Architecture = "linear"
     link: Literal["softmax", "one-vs-rest"]
-    scale: Scale
-    classes: Annotated[tuple[Label, ...], Field(min_length=1, max_length=256)]
     parameters: Parameters
-
-    @model_validator(mode="after")
-    def _a_class_is_one_column(self) -> Self:
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError("a class has two columns")
-        return self
+    calibration: Calibration | None = None
 
 
 class Model(Settings):
-    """A trained model: `weights` (inputs, classes) and `bias` (classes,), float32."""
+    """A trained model: its tensors, float32, by name."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    weights: Floats
-    bias: Floats
+    tensors: dict[str, Floats]
     description: Description
+
+    @property
+    def weights(self) -> Floats | None:
+        """The weights of a linear model, (inputs, classes); None of another one."""
+        return self.tensors.get("weights")
 
     def log_probabilities(self, images: Pixels) -> npt.NDArray[np.float64]:
         """Return the logarithm of each class's probability, (N, classes), of `images`.
@@ -73,24 +75,40 @@ class Model(Settings):
             images: uint8 (N, rows, columns).
 
         Raises:
-            BadInput: it was trained on images of another size.
+            BadInput: it was trained on images of another shape.
         """
-        if (pixels := math.prod(images.shape[1:])) != len(self.weights):
+        about = self.description
+        if images.shape[1:] != about.form.shape:
             raise BadInput(
-                f"a model takes images of {len(self.weights)} pixels, not of {pixels}; "
-                "train it anew."
+                f"a model takes images of {about.form.shape} pixels, not of "
+                f"{images.shape[1:]}; train it anew."
             )
-        inputs = self.description.scale.standardize(images)
-        scores = (inputs @ self.weights + self.bias).astype(np.float64)
-        if self.description.link == "one-vs-rest":
+        inputs = about.scale.standardize(images)
+        scores = architectures.scores(
+            about.architecture, self.tensors, inputs, about.form.shape
+        ).astype(np.float64)
+        if about.link == "one-vs-rest":
             scores = -np.logaddexp(0, -scores)
+        if about.calibration:
+            # Of the shares of the sum, as that is how the temperature was measured.
+            scores = log_softmax(scores) / about.calibration.temperature
         return log_softmax(scores)
 
     def predict(self, images: Pixels) -> npt.NDArray[np.intp]:
-        """Return the most probable label of each image, (N,)."""
-        best = self.log_probabilities(images).argmax(axis=1)
-        classes = np.array(self.description.classes, dtype=np.intp)
-        return np.asarray(classes[best])
+        """Return the label of the most probable class of each image, (N,)."""
+        return np.asarray(self.log_probabilities(images).argmax(axis=1))
+
+
+def calibrated(model: Model, valid: Split) -> Model:
+    """Return `model` with the calibration that the images of `valid` give it."""
+    about = model.description
+    bare = model.model_copy(
+        update={"description": about.model_copy(update={"calibration": None})}
+    )
+    found = calibration.calibrate(bare.log_probabilities(valid.images), valid.labels)
+    return model.model_copy(
+        update={"description": about.model_copy(update={"calibration": found})}
+    )
 
 
 def log_softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -105,8 +123,8 @@ def log_softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def save(model: Model, path: Path) -> None:
     """Write `model`: the same model gives the same bytes."""
     tensors = {
-        "bias": np.ascontiguousarray(model.bias, dtype=np.float32),
-        "weights": np.ascontiguousarray(model.weights, dtype=np.float32),
+        name: np.ascontiguousarray(values, dtype=np.float32)
+        for name, values in sorted(model.tensors.items())
     }
     metadata = json.dumps(model.description.model_dump(mode="json"), sort_keys=True)
     files.write_bytes(path, to_safetensors(tensors, {METADATA: metadata}))
@@ -116,6 +134,7 @@ def load(path: Path) -> Model:
     """Read a model.
 
     Raises:
+        Outdated: it was written by an earlier version of this project.
         BadInput: the file is not one that `save` writes, or its numbers are no weights.
         FileNotFoundError: there is none.
     """
@@ -125,13 +144,13 @@ def load(path: Path) -> Model:
         raise BadInput(f"{path} is not a model of ours; train it anew.")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = (file.metadata() or {})[METADATA]
-            description = Description.model_validate_json(metadata)
-            _refuse_others(path, _layout(file), len(description.classes))
-            tensors = {name: file.get_tensor(name) for name in ("weights", "bias")}
+            description = _description(path, (file.metadata() or {})[METADATA])
+            layout = _layout(file)
+            _refuse_others(path, layout, description)
+            tensors = {name: file.get_tensor(name) for name in layout}
     except (SafetensorError, ValidationError, KeyError):
         raise BadInput(f"{path} is not a model of ours; train it anew.") from None
-    model = Model(**tensors, description=description)
+    model = Model(tensors=tensors, description=description)
     if not are_weights(model):
         raise BadInput(
             f"{path} holds numbers that are not finite, or above {MAX_WEIGHT:g}; train "
@@ -143,22 +162,38 @@ def load(path: Path) -> Model:
 def are_weights(model: Model) -> bool:
     """Return whether the numbers of `model` are weights that can be computed with."""
     # What is not a number is not below anything, either.
-    return all((np.abs(it) <= MAX_WEIGHT).all() for it in (model.weights, model.bias))
+    return all((np.abs(it) <= MAX_WEIGHT).all() for it in model.tensors.values())
 
 
-def _layout(file: Any) -> dict[str, tuple[str, list[int]]]:
-    """Return type and shape of each tensor, of which none is read; of three at most."""
-    names = itertools.islice(sorted(file.keys()), 3)
+def _description(path: Path, metadata: str) -> Description:
+    """Return what the metadata say.
+
+    Before a model told of its images, `form`, there was none but the linear one.
+    """
+    try:
+        return Description.model_validate_json(metadata)
+    except ValidationError as error:
+        if ("form",) in [fault["loc"] for fault in error.errors()]:
+            raise Outdated(
+                f"{path} was written by an earlier version; train it anew."
+            ) from None
+        raise
+
+
+def _layout(file: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each tensor, of which none is read."""
+    names = itertools.islice(sorted(file.keys()), MAX_TENSORS)
     slices = {name: file.get_slice(name) for name in names}
-    return {n: (one.get_dtype(), one.get_shape()) for n, one in slices.items()}
+    return {n: (one.get_dtype(), tuple(one.get_shape())) for n, one in slices.items()}
 
 
 def _refuse_others(
-    path: Path, found: dict[str, tuple[str, list[int]]], classes: int
+    path: Path, found: dict[str, tuple[str, tuple[int, ...]]], about: Description
 ) -> None:
-    """Raise BadInput unless there are weights (inputs, classes) and a bias, float32."""
-    _, shape = found.get("weights", ("", []))
-    inputs = max(1, *shape[:1], 0)
-    expected = {"bias": ("F32", [classes]), "weights": ("F32", [inputs, classes])}
+    """Raise BadInput unless the tensors are those of the architecture, float32."""
+    shapes = architectures.layout(
+        about.architecture, about.form.shape, len(about.classes)
+    )
+    expected = {name: ("F32", shape) for name, shape in shapes.items()}
     if found != expected:
         raise BadInput(f"{path} holds {found}, not {expected}; train it anew.")

@@ -1,6 +1,6 @@
 """Split the raw data as the lesson does, and measure the scale of its pixels.
 
-Reads `data/raw/`, writes `data/normalized/` (see `tasks.splits`). The validation images
+Reads `data/raw/` and the data sheet, writes `data/normalized/` (see `tasks.splits`). The validation images
 are the last ones of the training files. Mean and standard deviation are those of the
 training split alone, for the other two stand for images not seen yet; they are stored
 beside the pixels, which stay bytes.
@@ -8,16 +8,17 @@ beside the pixels, which stay bytes.
 
 from pathlib import Path
 
-from tasks import command, idx, splits
+from tasks import command, idx, sheets, splits
+from tasks.forms import Kind
 from tasks.settings import BadInput, Count, Settings, load
-from tasks.splits import Name, Scale, Split
+from tasks.splits import Facts, Name, Scale, Split
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")
 
 
 class Normalize(Settings):
-    """Section `normalize` of params.yaml.
+    """Section `normalize` of the data sheet.
 
     Attributes:
         validation: number of images held out from the end of the training files.
@@ -27,9 +28,9 @@ class Normalize(Settings):
 
 
 def normalize(
-    training: Split, test: Split, settings: Normalize
-) -> tuple[dict[Name, Split], Scale]:
-    """Return the three splits and the scale of the first.
+    training: Split, test: Split, kind: Kind, settings: Normalize
+) -> tuple[dict[Name, Split], Facts]:
+    """Return the three splits, and what is known of them.
 
     Raises:
         BadInput: no training image would be left.
@@ -37,18 +38,20 @@ def normalize(
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(
-            f"`normalize.validation` is {held_out}, but there are only "
+            f"`normalize.validation` of the data sheet is {held_out}, but there are only "
             f"{len(training.images)} training images; make it smaller."
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])
     valid = Split(training.images[-held_out:], training.labels[-held_out:])
-    return {"train": train, "valid": valid, "test": test}, Scale.of(train.images)
+    scale = Scale.of(train.images, kind.form.brightest)
+    return {"train": train, "valid": valid, "test": test}, Facts.of(kind, scale)
 
 
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
-    settings = load("normalize", Normalize)
+    sheet = sheets.chosen()
+    settings, kind = load("normalize", Normalize, sheet), load("images", Kind, sheet)
     training, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -56,10 +59,10 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    parts, scale = normalize(training, test, settings)
-    splits.save(NORMALIZED, parts, scale)
+    parts, facts = normalize(training, test, kind, settings)
+    splits.save(NORMALIZED, parts, facts)
     counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())
-    print(f"{counts}; mean {scale.mean:.7f}, std {scale.std:.7f}")
+    print(f"{counts}; mean {facts.scale.mean:.7f}, std {facts.scale.std:.7f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tasks.splits import Scale
+from tasks.splits import Facts
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 # What the numbers depend on.
@@ -35,7 +35,7 @@ def render(
     *,
     metrics: Mapping[str, Any],
     counts: Mapping[str, int],
-    scale: Scale,
+    facts: Facts,
     params: Mapping[str, Mapping[str, Any]],
     drawings: Mapping[str, tuple[Drawing, str]],
 ) -> str:
@@ -44,7 +44,7 @@ def render(
     Args:
         metrics: the content of `reports/metrics.json`.
         counts: images in each split.
-        scale: of the pixels.
+        facts: on the data.
         params: what each model was trained with.
         drawings: by name, each with its SVG element.
     """
@@ -58,10 +58,20 @@ def render(
     return environment.get_template(TEMPLATE.name).render(
         metrics=metrics,
         counts=counts,
-        scale=scale,
+        facts=facts,
+        quantities="rmse" in metrics["test"],
         params=params,
-        keys=list(dict.fromkeys(key for values in params.values() for key in values)),
+        keys=_used(params),
         versions={name: metadata.version(name) for name in PACKAGES},
         # Made by this project, not by its data: not to be escaped.
         drawings={name: (d, Markup(svg)) for name, (d, svg) in drawings.items()},  # noqa: S704  # see above
+    )
+
+
+def _used(params: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the parameters that any model made use of."""
+    return list(
+        dict.fromkeys(
+            key for values in params.values() for key, value in values.items() if value
+        )
     )

@@ -1,4 +1,4 @@
-"""Pictures of images: digits, parts of them, weights; many of them as one mosaic."""
+"""Pictures of images, of parts of them, of weights; many of them as one mosaic."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,12 +38,12 @@ def mosaic(
     return whole[:-GAP, :-GAP], tops
 
 
-def digit(image: Pixels, label: int) -> Axes:
-    """Draw one image, (rows, columns), with its label."""
+def one(image: Pixels, name: str) -> Axes:
+    """Draw one image, (rows, columns), with the name of its class."""
     axes = canvas.axes(3.2, 3.4)
     axes.imshow(image, cmap="gray_r")
     canvas.bare(axes)
-    axes.set_title(f"The first training image: a {label}")
+    axes.set_title(f"The first training image: {name}")
     return axes
 
 
@@ -53,22 +53,22 @@ def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
     part = image[rows, columns]
     axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
     for (row, column), value in np.ndenumerate(part):
-        ink = "black" if value < image.max() / 2 else "white"
+        ink = "black" if 2 * int(value) < image.max() else "white"
         axes.text(column, row, str(value), ha="center", va="center", color=ink)
     canvas.bare(axes)
     axes.set_title(
-        f"Rows {rows.start} to {rows.stop - 1}, "
-        f"columns {columns.start} to {columns.stop - 1}"
+        f"Rows {rows.start} to {rows.start + len(part) - 1}, "
+        f"columns {columns.start} to {columns.start + part.shape[1] - 1}"
     )
     return axes
 
 
-def means(by_class: Mapping[int, npt.NDArray[np.floating]]) -> Axes:
-    """Draw the mean image of each class, (rows, columns), by its label."""
+def means(by_class: Mapping[str, npt.NDArray[np.floating]]) -> Axes:
+    """Draw the mean image of each class, (rows, columns), by its name."""
     images = np.stack(list(by_class.values()))
     axes = _grid(images, columns=len(images), cmap="gray_r")
-    for (x, y), label in zip(mosaic(images, len(images))[1], by_class, strict=True):
-        axes.text(x, y - 1, str(label), ha="center", va="bottom")
+    for (x, y), name in zip(mosaic(images, len(images))[1], by_class, strict=True):
+        axes.text(x, y - 1, name, ha="center", va="bottom")
     return axes
 
 
@@ -134,14 +134,17 @@ def mistakes(
     return axes
 
 
-def weights(by_model: Mapping[str, Floats], shape: tuple[int, int]) -> Axes:
+def weights(
+    by_model: Mapping[str, Floats], shape: tuple[int, int], names: Sequence[str]
+) -> Axes:
     """Draw the weights of every class as an image, a row a model, all on one scale.
 
     Args:
         by_model: of each model, by name, its weights, (inputs, classes).
         shape: rows and columns of an image.
+        names: of the classes.
     """
-    classes = next(iter(by_model.values())).shape[1]
+    classes = len(names)
     images = np.concatenate([m.T.reshape(-1, *shape) for m in by_model.values()])
     # Few weights are extreme; without them the rest can be seen.
     limit = float(np.quantile(np.abs(images), 0.995))
@@ -149,11 +152,11 @@ def weights(by_model: Mapping[str, Floats], shape: tuple[int, int]) -> Axes:
         images, classes, cmap="RdBu_r", limits=(-limit, limit), names=NAMES_INCHES
     )
     tops = mosaic(images, classes)[1]
-    for label in range(classes):
-        axes.text(tops[label][0], -2, str(label), ha="center", va="bottom")
-    for line, name in enumerate(by_model):
+    for (x, _), name in zip(tops, names, strict=False):
+        axes.text(x, -2, name, ha="center", va="bottom")
+    for line, model in enumerate(by_model):
         y = tops[line * classes][1] + shape[0] / 2
-        axes.text(-4, y, name, ha="right", va="center", fontsize=9)
+        axes.text(-4, y, model, ha="right", va="center", fontsize=9)
     return axes
 
 

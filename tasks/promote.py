@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from tasks import champions, command, gate, metrics, models, revisions, scores, splits
 from tasks.candidates import MODELS
 from tasks.champions import Comparison, Event, Images, Record
@@ -36,7 +34,7 @@ class Verdict(NamedTuple):
     reasons: list[str]
     compared: Comparison | None
     valid: dict[str, float]
-    recall: dict[int, float]
+    recall: dict[str, float]
 
 
 def promote(
@@ -49,7 +47,8 @@ def promote(
 
     Args:
         candidate: the best model of this run.
-        champion: the model; its record, if its file is lost; None if there is none.
+        champion: the model; its record, if its file can't be used; None if there is
+            none.
         valid: the images on which both are compared.
         thresholds: that the candidate is held to.
     """
@@ -63,15 +62,15 @@ def promote(
     return Verdict(reasons, compared, scores, recall)
 
 
-def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[int, float]]:
+def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[str, float]]:
     """Return the scalar metrics of `model`, and its recall of each class."""
     classes = model.description.classes
     logs = model.log_probabilities(split.images)
-    predictions = np.array(classes)[logs.argmax(axis=1)]
-    recall = metrics.per_class(metrics.confusion(split.labels, predictions, classes))
+    counts = metrics.confusion(split.labels, logs.argmax(axis=1), len(classes))
+    recall = metrics.per_class(counts)["recall"]
     return metrics.summary(split.labels, logs, classes), {
-        label: round(float(share), metrics.DIGITS)
-        for label, share in zip(classes, recall["recall"], strict=True)
+        name: round(float(share), metrics.DIGITS)
+        for name, share in zip(classes, recall, strict=True)
     }
 
 
@@ -85,7 +84,10 @@ def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
     if record is None:
         return None
     if champions.has_model(record):
-        return models.load(champions.FILE)
+        try:
+            return models.load(champions.FILE)
+        except models.Outdated:
+            return record
     if lost:
         return record
     raise BadInput(
@@ -129,6 +131,8 @@ def main() -> None:
         revision=revisions.revision(),
         data=revisions.data(),
         parameters=candidate.description.parameters,
+        title=candidate.description.title,
+        architecture=candidate.description.architecture,
         images=Images(**{split: len(part.labels) for split, part in parts.items()}),
         valid=Scores(**verdict.valid),
         test=Scores(**_figures(candidate, parts["test"])[0]),
@@ -146,7 +150,7 @@ def _announcement(record: Record, before: Record | None) -> str:
     if before is None:
         return f"{said} in validation, and there was none before."
     if record.compared is None:
-        return f"{said} in validation; {before.model}, of which the file is lost, was."
+        return f"{said} in validation; {before.model}, whose file is no use, was."
     return (
         f"{said} in validation, where {before.model} has "
         f"{record.compared.accuracy:.4f} ({record.compared.gained} images gained, "

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
 
 from tasks import files, settings
+from tasks.architectures import Architecture
 from tasks.models import Model
 from tasks.settings import BadInput, Settings, Word
 from tasks.splits import SPLITS, Split
@@ -23,10 +24,13 @@ FOLDER = Path(".checkpoints/seeds")
 NORMALIZED = Path("data/normalized")
 # The modules of this package that a training runs through.
 CODE = (
+    "architectures",
+    "calibration",
     "checkpoints",
     "command",
     "devices",
     "files",
+    "forms",
     "gradients",
     "models",
     "networks",
@@ -43,6 +47,7 @@ class Repeat(Settings):
 
     Attributes:
         variant: the name of the model.
+        architecture: of the model.
         seed: it was trained with; None for a model that has none.
         valid: accuracy on the validation images.
         test: accuracy on the test images.
@@ -52,6 +57,7 @@ class Repeat(Settings):
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     variant: str
+    architecture: Architecture
     seed: NonNegativeInt | None
     valid: float
     test: float
@@ -74,6 +80,7 @@ def measure(
     predictions = model.predict(valid.images).astype(np.uint8)
     return Repeat(
         variant=variant,
+        architecture=model.description.architecture,
         seed=seed,
         valid=float(np.mean(predictions == valid.labels)),
         test=float(np.mean(model.predict(test.images) == test.labels)),
@@ -105,7 +112,7 @@ def marks() -> dict[str, str]:
     """
     names = [f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")]
     try:
-        data = [(NORMALIZED / name).read_bytes() for name in [*names, "scale.json"]]
+        data = [(NORMALIZED / name).read_bytes() for name in [*names, "facts.json"]]
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} is missing; run `dvc repro` first.") from None
     of_data = _digest(*data)

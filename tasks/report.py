@@ -24,24 +24,24 @@ from tasks import (
     page,
     pictures,
     scores,
+    sheets,
     splits,
 )
 from tasks.candidates import MODELS
 from tasks.models import Model
 from tasks.page import Drawing
-from tasks.settings import BadInput
-from tasks.splits import Name, Scale, Split
+from tasks.settings import BadInput, load
+from tasks.sheets import Known
+from tasks.splits import Facts, Name, Split
 
 NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
 
-# The part of the first digit that the lesson prints, and the images that it looks at.
-CROP = slice(10, 15)
-FIRST = 8
+# The part of the first image that the lesson prints begins behind this share of its
+# rows and columns, which is the tenth of 28, and has this many of each.
+CROP_FROM, CROPPED = 10 / 28, 5
+FIRST = 8  # images that the lesson looks at
 MISTAKES = 20
-# What the lesson printed in 2017 for its layer from scratch after one epoch with Adam.
-LESSON_LOSS = {"the lesson printed 2.445: its softmax ran over the batch": 2.4453}
-LESSON_ACCURACY = {"the lesson, by its library's loop": 0.9102}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Results:
 
 def report(
     parts: Mapping[Name, Split],
-    scale: Scale,
+    facts: Facts,
+    known: Known,
     trained: Mapping[str, Model],
     results: Results,
     params: Mapping[str, Any],
@@ -78,12 +79,14 @@ def report(
         colours |= {name: palette[-1] for name in trained if name not in colours}
         drawn = {
             drawing.name: (drawing, canvas.svg(axes))
-            for drawing, axes in _drawings(parts, trained, results, colours)
+            for drawing, axes in _drawings(
+                parts, facts, known, trained, results, colours
+            )
         }
     text = page.render(
         metrics=results.metrics,
         counts={name: len(part.labels) for name, part in parts.items()},
-        scale=scale,
+        facts=facts,
         params=params,
         drawings={
             name: (drawing, canvas.inline(svg, name))
@@ -95,37 +98,48 @@ def report(
 
 def _drawings(
     parts: Mapping[Name, Split],
+    facts: Facts,
+    known: Known,
     trained: Mapping[str, Model],
     results: Results,
     colours: Mapping[str, str],
 ) -> list[tuple[Drawing, Axes]]:
     return [
-        *_of_the_data(parts),
-        *_of_the_trainings(results, len(_labels(trained)), colours),
-        *_of_the_models(parts, trained, results),
-        *_of_the_mistakes(parts["valid"], trained, results, colours),
+        *_of_the_data(parts, facts),
+        *_of_the_trainings(results, known, len(facts.classes), colours),
+        *_of_the_models(parts, facts, trained, results),
+        *_of_the_mistakes(parts["valid"], facts, trained, results, colours),
     ]
 
 
-def _of_the_data(parts: Mapping[Name, Split]) -> list[tuple[Drawing, Axes]]:
+def _of_the_data(
+    parts: Mapping[Name, Split], facts: Facts
+) -> list[tuple[Drawing, Axes]]:
     train = parts["train"]
-    labels = np.unique(train.labels)
-    of_class = {int(label): train.images[train.labels == label] for label in labels}
+    of_class = {
+        name: images
+        for label, name in enumerate(facts.classes)
+        if len(images := train.images[train.labels == label])
+    }
     tables = {
-        name: np.array([np.sum(part.labels == label) for label in labels])
+        name: np.bincount(part.labels, minlength=len(facts.classes))
         for name, part in parts.items()
     }
-    means = {label: images.mean(axis=0) for label, images in of_class.items()}
-    ink = {label: images.mean(axis=(1, 2)) for label, images in of_class.items()}
-    first = train.images[0], int(train.labels[0])
+    means = {name: images.mean(axis=0) for name, images in of_class.items()}
+    ink = {name: images.mean(axis=(1, 2)) for name, images in of_class.items()}
+    first = train.images[0], facts.classes[train.labels[0]]
+    brightest = facts.form.brightest
+    start = (int(side * CROP_FROM) for side in facts.form.shape)
+    crop = (slice(at, at + CROPPED) for at in start)
     return [
         (
             Drawing(
-                "digit",
-                "An image is a table of pixels, numbers from 0, paper, to 255, ink.",
-                f"The first training image, a handwritten {first[1]}",
+                "first",
+                "An image is a table of pixels, numbers from 0, paper, to "
+                f"{brightest}, ink.",
+                f"The first training image, of class {first[1]}",
             ),
-            pictures.digit(*first),
+            pictures.one(*first),
         ),
         (
             Drawing(
@@ -133,30 +147,30 @@ def _of_the_data(parts: Mapping[Name, Split]) -> list[tuple[Drawing, Axes]]:
                 "The same image close by: these numbers are all that a model is given.",
                 "Part of the first training image, with the value of each pixel",
             ),
-            pictures.crop(first[0], CROP, CROP),
+            pictures.crop(first[0], *crop),
         ),
         (
             Drawing(
                 "counts",
-                "No digit is rare in any split, so accuracy is a fair measure.",
-                "Bar chart: share of each digit in the three splits",
+                "Accuracy is a fair measure where no class is rare in any split.",
+                "Bar chart: share of each class in the three splits",
             ),
-            charts.counts(tables, labels.tolist()),
+            charts.counts(tables, facts.classes),
         ),
         (
             Drawing(
                 "ink",
-                "The thick lines hold half of the images of a digit, the thin ones "
-                "nine tenths: ink alone tells a 1 from a 0, but hardly a 2 from a 3.",
-                "Range of the mean pixel of the images of each digit",
+                "The thick lines hold half of the images of a class, the thin ones "
+                "nine tenths: where they are apart, ink alone tells two classes apart.",
+                "Range of the mean pixel of the images of each class",
             ),
-            charts.ink(ink),
+            charts.ink(ink, brightest),
         ),
         (
             Drawing(
                 "means",
-                "The mean of all training images of each digit: where they agree.",
-                "Ten blurred digits, the mean images of the classes",
+                "The mean of all training images of each class: where they agree.",
+                f"{len(means)} blurred images, the means of the classes",
             ),
             pictures.means(means),
         ),
@@ -164,27 +178,26 @@ def _of_the_data(parts: Mapping[Name, Split]) -> list[tuple[Drawing, Axes]]:
 
 
 def _of_the_trainings(
-    results: Results, classes: int, colours: Mapping[str, str]
+    results: Results, known: Known, classes: int, colours: Mapping[str, str]
 ) -> list[tuple[Drawing, Axes]]:
     names = ", ".join(results.loss)
     drawings = [
         (
             Drawing(
                 "loss",
-                "Every network starts at the loss of knowing nothing and drops within "
-                "a hundred batches. Curves of the same update lie on each other.",
+                "Every network starts near the loss of knowing nothing. Curves of the "
+                "same update lie on each other.",
                 f"Loss against batches for {names}",
             ),
-            charts.losses(results.loss, colours, math.log(classes), LESSON_LOSS),
+            charts.losses(results.loss, colours, math.log(classes), known.loss),
         ),
         (
             Drawing(
                 "accuracy",
-                "Adam is ahead of plain gradient descent after the first epoch, at "
-                "these learning rates; the dotted line is what the lesson printed.",
+                "How much each epoch adds. A dotted line is what others reached.",
                 f"Accuracy in validation after each epoch for {names}",
             ),
-            charts.accuracies(results.accuracy, colours, LESSON_ACCURACY),
+            charts.accuracies(results.accuracy, colours, known.accuracy),
         ),
     ]
     by_hand = {
@@ -208,31 +221,36 @@ def _of_the_trainings(
 
 
 def _of_the_models(
-    parts: Mapping[Name, Split], trained: Mapping[str, Model], results: Results
+    parts: Mapping[Name, Split],
+    facts: Facts,
+    trained: Mapping[str, Model],
+    results: Results,
 ) -> list[tuple[Drawing, Axes]]:
     valid = parts["valid"]
     first = results.predictions.head(FIRST)
     names = ", ".join(trained)
+    linear = {
+        name: model.weights
+        for name, model in trained.items()
+        if model.weights is not None
+    }
     return [
         (
             Drawing(
                 "weights",
-                "Red pixels speak for a digit, blue ones against it; all models on one "
-                "scale. Regression and networks find the same shapes. Noise at the "
-                "margin, which no image uses, is where a network started.",
-                f"The weights of {names}, drawn as one image for each digit",
+                "Red pixels speak for a class, blue ones against it; all models of one "
+                "layer, on one scale. Noise at the margin, which no image uses, is "
+                "where a network started.",
+                f"The weights of {', '.join(linear)}, one image for each class",
             ),
-            pictures.weights(
-                {name: model.weights for name, model in trained.items()},
-                valid.images.shape[1:],
-            ),
+            pictures.weights(linear, facts.form.shape, facts.classes),
         ),
         (
             Drawing(
                 "predictions",
                 "The first validation images, and what each model takes them for; what "
                 "is wrong is bold.",
-                f"Eight digits with the predictions of {names}",
+                f"{len(first)} images with the predictions of {names}",
             ),
             pictures.predictions(
                 valid.images[:FIRST],
@@ -245,14 +263,15 @@ def _of_the_models(
 
 def _of_the_mistakes(
     valid: Split,
+    facts: Facts,
     trained: Mapping[str, Model],
     results: Results,
     colours: Mapping[str, str],
 ) -> list[tuple[Drawing, Axes]]:
     best, table = results.metrics["best"], results.predictions
-    labels = _labels(trained)
     tested = results.confusion.query("model == @best and split == 'test'")
     counts = tested.pivot_table(index="actual", columns="predicted", values="images")
+    counts = counts.reindex(index=facts.classes, columns=facts.classes)
     wrong = table[table[best] != table["label"]]
     surest = wrong.sort_values(
         [f"{best}_probability", "index"], ascending=[False, True]
@@ -269,11 +288,11 @@ def _of_the_mistakes(
         (
             Drawing(
                 "confusion",
-                f"What {best} took each digit for on the test set; the darker, the "
-                "more often. The usual mistakes are those that people make.",
+                f"What {best} took each class for on the test set; the darker, the "
+                "more often.",
                 f"Confusion matrix of {best} on the test set",
             ),
-            charts.confusion(counts.to_numpy().astype(int), labels),
+            charts.confusion(counts.to_numpy().astype(int), facts.classes),
         ),
         (
             Drawing(
@@ -304,16 +323,17 @@ def _of_the_mistakes(
             Drawing(
                 "kept",
                 "If the images that a model is least sure of are set aside, for a "
-                "person to read, it is right on more of the rest.",
+                "person to read, it is right on more of the rest. The dotted line is "
+                "where the best model's threshold lies.",
                 "Accuracy against the share of images kept, for every model",
             ),
-            charts.kept(ordered, colours),
+            charts.kept(ordered, colours, _share_kept(results.metrics, best)),
         ),
     ]
 
 
-def _labels(trained: Mapping[str, Model]) -> list[int]:
-    return list(next(iter(trained.values())).description.classes)
+def _share_kept(metrics: Mapping[str, Any], best: str) -> float:
+    return 1 - float(metrics["models"][best]["kept"]["valid"]["set_aside"])
 
 
 def _read(models: list[str], networks: list[str], valid: Split) -> Results:
@@ -322,10 +342,10 @@ def _read(models: list[str], networks: list[str], valid: Split) -> Results:
     Raises:
         BadInput: a file is damaged, or of other models or images.
     """
-    predicted: dict[str, type] = {"index": int, "label": int}
+    predicted: dict[str, type] = {"index": int, "label": str}
     for name in models:
-        predicted |= {name: int, f"{name}_probability": float}
-    counted = {"model": str, "split": str, "actual": int, "predicted": int}
+        predicted |= {name: str, f"{name}_probability": float}
+    counted = {"model": str, "split": str, "actual": str, "predicted": str}
     binned = {"model": str, "confidence": float, "accuracy": float, "images": int}
 
     def table(name: str, types: Mapping[str, type]) -> pd.DataFrame:
@@ -363,8 +383,9 @@ def main() -> None:
     results = _read(list(trained), candidates.networks(), parts["valid"])
     # Not of params.yaml, but what the models that are shown were trained with.
     params = {name: model.description.parameters for name, model in trained.items()}
-    scale = splits.load_scale(NORMALIZED)
-    text, drawn = report(parts, scale, trained, results, params)
+    facts = splits.load_facts(NORMALIZED)
+    known = load("report", Known, sheets.chosen())
+    text, drawn = report(parts, facts, known, trained, results, params)
     for name, svg in drawn.items():
         files.write_text(REPORTS / "figures" / f"{name}.svg", canvas.alone(svg))
     files.write_text(REPORTS / "report.html", text)

@@ -10,13 +10,13 @@ from pathlib import Path
 from tasks import command, repeats, splits
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.settings import BadInput, load
-from tasks.splits import Name, Scale, Split
+from tasks.splits import Facts, Name, Split
 from tasks.train import Train, train
 
 
 def retrain(
     parts: dict[Name, Split],
-    scale: Scale,
+    facts: Facts,
     settings: Train,
     variant: str,
     seed: int,
@@ -26,7 +26,7 @@ def retrain(
 
     Args:
         parts: the three splits.
-        scale: of the pixels.
+        facts: on the data.
         settings: of the step `train`, whose seed doesn't count.
         variant: a key of `settings.variants`.
         seed: what to train with.
@@ -34,7 +34,7 @@ def retrain(
     """
     settings = settings.model_copy(update={"seed": seed})
     held_out = parts["valid"]
-    model, _ = train(parts["train"], held_out, scale, settings, variant, checkpoint)
+    model, _ = train(parts["train"], held_out, facts, settings, variant, checkpoint)
     return repeats.measure(model, held_out, parts["test"], variant, seed)
 
 
@@ -57,8 +57,8 @@ def main() -> None:
     if not kept:
         parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
         unfinished = repeats.path(variant, seed, marks[variant]).with_suffix(".part")
-        scale = splits.load_scale(NORMALIZED)
-        kept = retrain(parts, scale, settings, variant, seed, unfinished)
+        facts = splits.load_facts(NORMALIZED)
+        kept = retrain(parts, facts, settings, variant, seed, unfinished)
         repeats.refuse_change(marks)
         repeats.save(kept, marks[variant])
     print(

@@ -16,6 +16,7 @@ from pandera.errors import SchemaError, SchemaErrors
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from tasks.forms import Kind
 from tasks.settings import Count, Settings
 from tasks.tables import NO_ROW
 
@@ -30,7 +31,6 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ink = Annotated[float, Field(ge=0, le=255)]
-Side = Annotated[int, Field(ge=1, le=10_000)]  # of an image, in pixels
 # YAML has lists, no tuples.
 RANGE = Field(strict=False), AfterValidator(_ascending)
 
@@ -43,11 +43,9 @@ class Counts(Settings):
 
 
 class DataSheet(Settings):
-    """What the raw data must be. Both limits of a range belong to it.
+    """Section `validate` of the data sheet. Both limits of a range belong to it.
 
     Attributes:
-        shape: rows and columns of an image.
-        classes: labels are the whole numbers below this.
         counts: images in each split.
         class_share: range of the share of its split that one class has.
         mean_ink: range of an image's mean pixel, of 255.
@@ -55,8 +53,6 @@ class DataSheet(Settings):
         brightest: an image's brightest pixel is at least this.
     """
 
-    shape: Annotated[tuple[Side, Side], Field(strict=False)]
-    classes: Annotated[int, Field(ge=1, le=256)]
     counts: Counts
     class_share: Annotated[tuple[Share, Share], *RANGE]
     mean_ink: Annotated[tuple[Ink, Ink], *RANGE]
@@ -82,10 +78,10 @@ class Breach:
     examples: list[dict[str, Any]]
 
 
-def of_files(sheet: DataSheet) -> pa.DataFrameSchema:
+def of_files(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
     """Return what `tables.of_files` must hold."""
-    counts = sheet.counts
-    shapes = {"images": str(sheet.shape), "labels": "()"}
+    counts, shape = sheet.counts, kind.form.shape
+    shapes = {"images": str(shape), "labels": "()"}
     return pa.DataFrameSchema(
         {
             "dtype": _rule("pixels and labels are uint8", pa.Check.eq, "uint8"),
@@ -95,7 +91,7 @@ def of_files(sheet: DataSheet) -> pa.DataFrameSchema:
                 lambda count: count == _level(count, "split").map(dict(counts)),
             ),
             "shape": _rule(
-                f"an image has the shape {sheet.shape}, a label ()",
+                f"an image has the shape {shape}, a label ()",
                 pa.Check,
                 lambda shape: shape == _level(shape, "file").map(shapes),
             ),
@@ -110,9 +106,9 @@ def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
     )
 
 
-def of_images(sheet: DataSheet) -> pa.DataFrameSchema:
+def of_images(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
     """Return what `tables.of_images` must hold."""
-    last, least = sheet.classes - 1, sheet.brightest
+    last, least, most = len(kind.classes) - 1, sheet.brightest, kind.form.brightest
     return pa.DataFrameSchema(
         {
             "label": _rule(f"a label is 0 to {last}", pa.Check.le, last),
@@ -120,7 +116,10 @@ def of_images(sheet: DataSheet) -> pa.DataFrameSchema:
             "mean_ink": _range("an image's mean pixel", sheet.mean_ink),
             "lit_share": _range("an image's share of pixels above 0", sheet.lit_share),
             "brightest": _rule(
-                f"an image's brightest pixel is {least} or more", pa.Check.ge, least
+                f"an image's brightest pixel is {least} to {most}",
+                pa.Check.in_range,
+                least,
+                most,
             ),
             "repeats": _rule("no image is twice in its split", pa.Check.eq, NO_ROW),
             "leaks": _rule("no test image is in the training set", pa.Check.eq, NO_ROW),

@@ -22,10 +22,33 @@ class Scores(Settings):
     accuracy: Share
     accuracy_low: Share
     accuracy_high: Share
-    rmse: Error
-    mae: Error
+    rmse: Error | None = None
+    mae: Error | None = None
     log_loss: Error
     ece: Share
+
+
+class Kept(Settings):
+    """What becomes of predictions on one split: see `tasks.metrics.kept`."""
+
+    set_aside: Share
+    error: Share | None
+    error_low: Share | None
+    error_high: Share | None
+
+
+class Selection(Settings):
+    """Which predictions of a model are kept, and what becomes of them.
+
+    Attributes:
+        threshold: the probability from which on one is kept; None: none is.
+        valid: on the validation images.
+        test: on the test images, of the best model alone.
+    """
+
+    threshold: Share | None
+    valid: Kept
+    test: Kept | None = None
 
 
 class OnSplits(Settings):
@@ -33,6 +56,7 @@ class OnSplits(Settings):
 
     train: Scores
     valid: Scores
+    kept: Selection
 
 
 class Agreement(Settings):
@@ -46,6 +70,7 @@ class Agreement(Settings):
 class Metrics(Settings):
     """What `tasks.evaluate` writes: see there."""
 
+    max_error: Share
     models: Annotated[dict[Word, OnSplits], Field(min_length=1)]
     best: Word
     test: Scores
@@ -69,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         content = files.read_bytes(path, MAX_BYTES)
-        return Metrics.model_validate_json(content).model_dump()
+        return Metrics.model_validate_json(content).model_dump(exclude_unset=True)
     except ValidationError:
         raise BadInput(
             f"{path} is damaged; run `dvc repro --force evaluate`."

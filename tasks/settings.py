@@ -73,7 +73,7 @@ class Settings(BaseModel):
     )
 
 
-Section = TypeVar("Section", bound=Settings)
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:

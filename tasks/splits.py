@@ -1,24 +1,23 @@
 """The split data: stored as pixels (uint8), seen by models as standardized float32.
 
 A folder of `.npy` files `<split>-images` (N, rows, columns) and `<split>-labels` (N,)
-for the splits train, valid and test, and `scale.json` with what pixels are scaled by.
+for the splits train, valid and test, and `facts.json`: what the images are, and what
+their pixels are scaled by.
 """
 
 import io
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from tasks import files
+from tasks.forms import Kind
 from tasks.settings import BadInput, Settings
-
-# The lesson's data had been divided by 256, not 255, before it was published.
-DIVISOR: Final = 256
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -32,7 +31,7 @@ HEADER = re.compile(
     rb"\x93NUMPY\x01\0v\0\{'descr': '\|u1', 'fortran_order': False, "
     rb"'shape': \(([1-9]\d{0,11}(?:, [1-9]\d{0,11})*),?\), \} *\n"
 )
-MAX_SCALE_BYTES = 1000
+MAX_FACTS_BYTES = 100_000
 
 
 class Split(NamedTuple):
@@ -43,15 +42,23 @@ class Split(NamedTuple):
 
 
 class Scale(Settings):
-    """How pixels become inputs: `(pixel / divisor - mean) / std`."""
+    """How pixels become inputs: `(pixel / divisor - mean) / std`.
 
-    divisor: Literal[256]
+    The divisor is the number of values that a pixel can have. The lesson's data had
+    been divided by 256, not 255, before it was published.
+    """
+
+    divisor: Annotated[int, Field(ge=2, le=256)]
     mean: Annotated[float, Field(ge=0, le=1)]
     std: Annotated[float, Field(ge=1e-9, le=1)]
 
     @classmethod
-    def of(cls, images: Pixels) -> "Scale":
+    def of(cls, images: Pixels, brightest: int) -> "Scale":
         """Measure mean and standard deviation (of the population) over all pixels.
+
+        Args:
+            images: uint8, of any shape.
+            brightest: the largest value that a pixel can have.
 
         The sums are of whole numbers, so the result is exact, whatever the order.
 
@@ -65,7 +72,8 @@ class Scale(Settings):
         deviation = float(np.sqrt(square - mean**2))
         if not deviation:
             raise BadInput("All pixels of the training images are alike.")
-        return cls(divisor=DIVISOR, mean=mean / DIVISOR, std=deviation / DIVISOR)
+        divisor = brightest + 1
+        return cls(divisor=divisor, mean=mean / divisor, std=deviation / divisor)
 
     def standardize(self, images: Pixels) -> Floats:
         """Return inputs, float32 (N, rows * columns), of `images`."""
@@ -74,14 +82,29 @@ class Scale(Settings):
         return table.astype(np.float32)[images.reshape(len(images), -1)]
 
 
-def save(folder: Path, splits: dict[Name, Split], scale: Scale) -> None:
-    """Write all splits and the scale; each file is replaced whole."""
+class Facts(Kind):
+    """What there is to know of the data beside the pixels and the labels.
+
+    Attributes:
+        scale: of the pixels.
+    """
+
+    scale: Scale
+
+    @classmethod
+    def of(cls, kind: Kind, scale: Scale) -> "Facts":
+        """Return what is known of images of that `kind` that have that `scale`."""
+        return cls(title=kind.title, form=kind.form, classes=kind.classes, scale=scale)
+
+
+def save(folder: Path, splits: dict[Name, Split], facts: Facts) -> None:
+    """Write all splits and the facts; each file is replaced whole."""
     for name, split in splits.items():
         for kind, values in split._asdict().items():
             buffer = io.BytesIO()
             np.save(buffer, values, allow_pickle=False)
             files.write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
-    files.write_json(folder / "scale.json", scale.model_dump())
+    files.write_json(folder / "facts.json", facts.model_dump(mode="json"))
 
 
 def load(folder: Path, name: Name) -> Split:
@@ -101,16 +124,16 @@ def load(folder: Path, name: Name) -> Split:
     return Split(images, labels)
 
 
-def load_scale(folder: Path) -> Scale:
-    """Return the scale of the data in `folder`.
+def load_facts(folder: Path) -> Facts:
+    """Return what is known of the data in `folder`.
 
     Raises:
         BadInput: the file is not what `save` writes.
         FileNotFoundError: the file is missing.
     """
-    path = folder / "scale.json"
+    path = folder / "facts.json"
     try:
-        return Scale.model_validate_json(files.read_bytes(path, MAX_SCALE_BYTES))
+        return Facts.model_validate_json(files.read_bytes(path, MAX_FACTS_BYTES))
     except (BadInput, ValidationError):
         raise BadInput(
             f"{path} is damaged; run `dvc repro --force normalize`."

@@ -34,10 +34,10 @@ from tasks import (
 )
 from tasks.devices import Device
 from tasks.gradients import METHODS, Method
-from tasks.models import Description, Model, are_weights
+from tasks.models import Description, Model, are_weights, calibrated
 from tasks.networks import Layer
 from tasks.settings import BadInput, Count, Settings, Word, load
-from tasks.splits import Scale, Split
+from tasks.splits import Facts, Split
 from tasks.training import Data, Training
 from tasks.updates import Rule
 
@@ -89,7 +89,7 @@ class Train(Settings):
 def train(
     train_split: Split,
     valid_split: Split,
-    scale: Scale,
+    facts: Facts,
     settings: Train,
     name: str,
     checkpoint: Path | None = None,
@@ -99,7 +99,7 @@ def train(
     Args:
         train_split: what to train on.
         valid_split: what to measure the accuracy on, besides.
-        scale: of the pixels.
+        facts: on the data.
         settings: of the step.
         name: a key of `settings.variants`.
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
@@ -109,9 +109,8 @@ def train(
     """
     device = devices.choose(settings.device, "train")
     variant = settings.variants[name]
-    classes = np.unique(train_split.labels)
     data, held_out = (
-        Data(part.images, np.searchsorted(classes, part.labels), scale, device)
+        Data(part.images, part.labels.astype(np.int64), facts.scale, device)
         for part in (train_split, valid_split)
     )
     parameters = {
@@ -119,7 +118,7 @@ def train(
         **variant.model_dump(),
     }
     training = _begin(
-        settings.seed, variant, train_split.images[0].size, len(classes), device
+        settings.seed, variant, train_split.images[0].size, len(facts.classes), device
     )
     if settings.epochs == 1:
         checkpoint = None
@@ -138,20 +137,15 @@ def train(
             checkpoints.save(checkpoint, mark, training.state())
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    description = Description(
-        link="softmax",
-        scale=scale,
-        classes=tuple(int(label) for label in classes),
-        parameters=parameters,
-    )
+    description = Description(**dict(facts), link="softmax", parameters=parameters)
     weights, bias = (c.numpy() for c in networks.coefficients(training.network))
-    model = Model(weights=weights, bias=bias, description=description)
+    model = Model(tensors={"weights": weights, "bias": bias}, description=description)
     if not are_weights(model):
         raise BadInput(
             f"The training of `{name}` diverged, so it is not kept; make its "
             "`learning_rate` in params.yaml smaller."
         )
-    return model, training
+    return calibrated(model, valid_split), training
 
 
 def _begin(
@@ -194,9 +188,9 @@ def main() -> None:
             f"{', '.join(settings.variants)}."
         )
     parts = splits.load(NORMALIZED, "train"), splits.load(NORMALIZED, "valid")
-    scale = splits.load_scale(NORMALIZED)
+    facts = splits.load_facts(NORMALIZED)
     started = time.perf_counter()
-    model, training = train(*parts, scale, settings, name, CHECKPOINTS / name)
+    model, training = train(*parts, facts, settings, name, CHECKPOINTS / name)
     seconds = time.perf_counter() - started
     _write(name, model, training)
     images = settings.epochs * len(parts[0].labels)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import command, files, idx, schemas, tables
+from tasks import command, files, idx, schemas, sheets, tables
+from tasks.forms import Kind
 from tasks.schemas import Breach, DataSheet
 from tasks.settings import BadInput, load
 from tasks.splits import Split
@@ -23,7 +24,7 @@ DIGITS = 4  # after the point, in the report
 
 
 class Validate(DataSheet):
-    """Section `validate` of params.yaml: the data sheet."""
+    """Section `validate` of the data sheet."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class Report:
     failures: list[dict[str, Any]]
 
 
-def validate(train: Split, test: Split, settings: Validate) -> Report:
+def validate(train: Split, test: Split, kind: Kind, settings: Validate) -> Report:
     """Return what the data is, and everything in it that breaks the data sheet."""
     per_file = tables.of_files(train, test)
-    images = tables.of_images(train, test, settings.shape)
-    classes = tables.of_classes(images, settings.classes)
+    images = tables.of_images(train, test, kind.form.shape)
+    classes = tables.of_classes(images, len(kind.classes))
     breaches = [
-        *schemas.breaches(schemas.of_files(settings), per_file),
+        *schemas.breaches(schemas.of_files(settings, kind), per_file),
         *schemas.breaches(schemas.of_classes(settings), classes),
-        *schemas.breaches(schemas.of_images(settings), images),
+        *schemas.breaches(schemas.of_images(settings, kind), images),
     ]
     return Report(
         passed=not breaches,
@@ -75,7 +76,7 @@ def complaint(report: Report) -> str:
     where = ", ".join(f"{kind} {which}" for kind, which in place.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
-        f"{RAW} breaks its data sheet, `validate` in params.yaml; failures by check: "
+        f"{RAW} breaks its data sheet; failures by check: "
         f"{counts}; the first: {rule}, but in {where} `{check}` is {shown}; "
         f"see {REPORT}."
     )
@@ -84,7 +85,8 @@ def complaint(report: Report) -> str:
 def main() -> None:
     """Run the step on the project's folders."""
     command.parser(__doc__).parse_args()
-    settings = load("validate", Validate)
+    sheet = sheets.chosen()
+    settings, kind = load("validate", Validate, sheet), load("images", Kind, sheet)
     train, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -92,7 +94,7 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    report = validate(train, test, settings)
+    report = validate(train, test, kind, settings)
     files.write_json(REPORT, asdict(report))
     if not report.passed:
         raise BadInput(complaint(report))
