@@ -25,8 +25,8 @@ def changed(settings: Train, **changes) -> Train:
 
 
 def run(parts, settings, name, checkpoint=None):
-    splits, scale = parts
-    return train(splits["train"], splits["valid"], scale, settings, name, checkpoint)
+    splits, facts = parts
+    return train(splits["train"], splits["valid"], facts, settings, name, checkpoint)
 
 
 def reference(parts, settings, name):
@@ -34,7 +34,7 @@ def reference(parts, settings, name):
 
     It shares no code with the step but the initial values and the order of the images.
     """
-    splits, scale = parts
+    splits, facts = parts
     variant = settings.variants[name]
     seeds = np.random.SeedSequence(settings.seed).generate_state(2)
     first, order = (torch.Generator().manual_seed(int(seed)) for seed in seeds)
@@ -44,7 +44,7 @@ def reference(parts, settings, name):
             networks.build(variant.layer, 784, 10, first)
         )
     )
-    images = torch.from_numpy(scale.standardize(splits["train"].images)).double()
+    images = torch.from_numpy(facts.scale.standardize(splits["train"].images)).double()
     labels = torch.from_numpy(splits["train"].labels.astype(np.int64))
     moments = [[torch.zeros_like(p), torch.zeros_like(p)] for p in (W, b)]
     losses, step = [], 0
@@ -191,9 +191,9 @@ def test_the_accuracy_of_the_history_is_the_models(parts, settings):
 
 
 def test_labels_need_not_be_the_first_numbers(parts, settings):
-    splits, scale = parts
+    splits, facts = parts
     odd = {n: p._replace(labels=2 * p.labels + 1) for n, p in splits.items()}
-    model, _ = run((odd, scale), settings, "scratch_sgd")
+    model, _ = run((odd, facts), settings, "scratch_sgd")
     plain, _ = run(parts, settings, "scratch_sgd")
     np.testing.assert_array_equal(model.weights, plain.weights)
     assert model.description.classes == (1, 3, 5, 7, 9, 11, 13, 15, 17, 19)
