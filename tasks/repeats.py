@@ -23,6 +23,7 @@ FOLDER = Path(".checkpoints/seeds")
 NORMALIZED = Path("data/normalized")
 # The modules of this package that a training runs through.
 CODE = (
+    "architectures",
     "checkpoints",
     "command",
     "devices",
@@ -30,7 +31,9 @@ CODE = (
     "gradients",
     "models",
     "networks",
+    "schedules",
     "settings",
+    "shifts",
     "splits",
     "train",
     "training",

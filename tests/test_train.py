@@ -38,12 +38,10 @@ def reference(parts, settings, name):
     variant = settings.variants[name]
     seeds = np.random.SeedSequence(settings.seed).generate_state(2)
     first, order = (torch.Generator().manual_seed(int(seed)) for seed in seeds)
-    W, b = (
-        tensor.double().requires_grad_()
-        for tensor in networks.coefficients(
-            networks.build(variant.layer, 784, 10, first)
-        )
+    initial = networks.tensors(
+        networks.build("linear", variant.layer, (28, 28), 10, first)
     )
+    W, b = (initial[name].double().requires_grad_() for name in ("weights", "bias"))
     images = torch.from_numpy(scale.standardize(splits["train"].images)).double()
     labels = torch.from_numpy(splits["train"].labels.astype(np.int64))
     moments = [[torch.zeros_like(p), torch.zeros_like(p)] for p in (W, b)]
@@ -206,10 +204,15 @@ def test_the_saved_model_says_what_the_network_said(parts, settings, tmp_path):
         "seed": 0,
         "epochs": 1,
         "batch_size": 64,
+        "architecture": "linear",
         "layer": "sequential",
         "gradient": "autograd",
         "update": "adam",
         "learning_rate": 0.001,
+        "momentum": 0,
+        "weight_decay": 0,
+        "schedule": "constant",
+        "shift": 0,
     }
 
 

@@ -65,7 +65,9 @@ def test_inputs_are_the_standardized_pixels():
 
 
 def trained(data: Data, epochs: int = 1) -> Training:
-    network = networks.build("scratch", 2, 3, torch.Generator().manual_seed(0))
+    network = networks.build(
+        "linear", "scratch", (1, 2), 3, torch.Generator().manual_seed(0)
+    )
     update = updates.build("adam", network.parameters(), 0.01)
     order = torch.Generator().manual_seed(1)
     run = Training(network, gradients.autograd, update, order)
