@@ -74,8 +74,8 @@ class Data:
     def batches(self, batch_size: int) -> int:
         """Return the number of batches of an epoch.
 
-        Of images in several windows, each of which ends with a batch that may be
-        smaller, it may be one or two more, by their order.
+        Of images in several windows, each of which ends with a smaller batch, it may be
+        one more or less, by which of them has the last images of the file.
         """
         window = WINDOW if self._window is None else len(self)
         whole = [min(window, len(self) - at) for at in range(0, len(self), window)]
@@ -147,8 +147,6 @@ class Training:
         self._rate = rate
         self._shifts = shifts
         self._steps_taken = 0
-        # A recording repeats the numbers that it was made with.
-        self._may_be_recorded = rate is None and shifts is None
         self._recording: _Recording | None = None
 
     def epoch(self, data: Data, held_out: Data, batch_size: int) -> None:
@@ -167,13 +165,21 @@ class Training:
         """Take a step for every batch of a window, in random order."""
         rows = torch.randperm(len(window.classes), generator=self._order)
         rows = rows.to(data.device)
-        if data.device.type != "cuda" or not self._may_be_recorded:
+        if not self._is_recorded(data.device):
             return self._steps(data, window, rows, batch_size).cpu()
         if self._recording is None:
             self._recording = _Recording(
                 lambda rows: self._steps(data, window, rows, batch_size)
             )
         return self._recording(rows).cpu()
+
+    def _is_recorded(self, device: torch.device) -> bool:
+        """Return whether epochs are recorded, and so repeat the numbers of the first.
+
+        Learning rates and shifts are such numbers.
+        """
+        constant = self._rate is None and self._shifts is None
+        return device.type == "cuda" and constant
 
     def _steps(
         self, data: Data, window: Window, rows: Tensor, batch_size: int
