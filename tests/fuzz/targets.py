@@ -21,8 +21,8 @@ from tasks.download import Download
 from tasks.evaluate import Evaluate
 from tasks.forms import Kind
 from tasks.normalize import Normalize
-from tasks.sheets import Known
 from tasks.settings import MAX_SENTENCE, BadInput, Settings
+from tasks.sheets import Known
 from tasks.train import Train
 from tasks.validate import Validate
 
