@@ -1,4 +1,5 @@
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -499,3 +500,17 @@ def test_a_training_that_diverges_is_not_kept(parts, settings):
             changed(settings, variants=variants | {"scratch_sgd": wild}),
             "scratch_sgd",
         )
+
+
+def test_the_variants_that_are_off_are_one_line_each_to_turn_on(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    on, lines = re.subn(r"^    # (\w+: \{)", r"    \1", text, flags=re.MULTILINE)
+    (tmp_path / "params.yaml").write_text(on)
+    variants = load("train", Train, tmp_path / "params.yaml").variants
+    assert list(variants) == [*DEFAULT.variants, "mlp", "cnn", "cnn_long"]
+    assert lines == 3
+    assert [variants[name].architecture for name in ("mlp", "cnn", "cnn_long")] == [
+        "mlp",
+        "cnn",
+        "cnn",
+    ]
