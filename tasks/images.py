@@ -1,0 +1,284 @@
+"""Every image that some paths name, in a stable order, in the form of the training set.
+
+A path is an image (PNG, JPEG, TIFF), an array of images (IDX, gzipped or not; .npy,
+.npz), or a folder of them. An image that can't be used is there too, with the reason.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks import arrays, scans
+from tasks.forms import Form
+from tasks.ink import Unusable
+from tasks.settings import BadInput
+from tasks.splits import Pixels
+
+# What is looked at in a folder. A file that is named is looked at whatever its name.
+NAMES = re.compile(
+    r".+(\.(png|jpe?g|tiff?|npy|npz|idx3?)|[-.]idx3-ubyte|-images\.ubyte)(\.gz)?",
+    re.IGNORECASE,
+)
+# Of as many as these the pixels and the products stay in the processor's cache.
+CHUNK = 1000
+# Images that come one by one are looked at together.
+TOGETHER = 256
+
+
+class Batch(NamedTuple):
+    """Some images, in order.
+
+    Attributes:
+        paths: of the files, as the user knows them.
+        file: of each image which of `paths` it is from, (N,).
+        number: of each image its place in its file, from 0, (N,).
+        images: uint8 (N, rows, columns), blank where there is a reason; valid until the
+            next batch is asked for.
+        reasons: why an image can't be used, by its place in the batch.
+        done: how much of `Extent.whole` came with it.
+    """
+
+    paths: list[str]
+    file: npt.NDArray[np.int32]
+    number: npt.NDArray[np.int64]
+    images: Pixels
+    reasons: dict[int, str]
+    done: int
+
+
+class Extent(NamedTuple):
+    """How much there is: images as far as files announce them, and files passed over."""
+
+    whole: int
+    ignored: int
+
+
+class Place(NamedTuple):
+    """A file: how the user calls it, and where it is."""
+
+    name: str
+    path: Path
+
+
+def places(paths: Iterable[str], start: Path) -> list[Place]:
+    """Return what is asked for; relative paths begin at `start`.
+
+    Raises:
+        BadInput: one of them does not exist.
+    """
+    named = [Place(path, start / path) for path in paths]
+    for name, path in named:
+        if not path.exists():
+            raise BadInput(f"{name!r} is not there; name a file or a folder.")
+    return named
+
+
+def extent(wanted: Iterable[Place]) -> Extent:
+    """Return how much there is, without reading it."""
+    whole = ignored = 0
+    for place in _files(wanted):
+        if place is None:
+            ignored += 1
+            continue
+        try:
+            with arrays.opened(place.path) as (shape, _):
+                whole += shape[0]
+        except (Unusable, OSError):
+            whole += 1
+    return Extent(whole, ignored)
+
+
+def stream(wanted: Iterable[Place], form: Form) -> Iterator[Batch]:
+    """Yield every image of `wanted`, brought to `form`."""
+    pending = _Pending(form)
+    for place in _files(wanted):
+        if place is None:
+            continue
+        try:
+            if not place.path.is_file():
+                raise Unusable("it is no file")
+            if arrays.holds_array(place.path):
+                yield from _of_array(place, form, pending)
+            else:
+                for number, page in enumerate(scans.read(place.path)):
+                    yield from pending.scan(place.name, number, page)
+        except Unusable as reason:
+            yield from pending.fault(place.name, str(reason))
+        except OSError as error:
+            yield from pending.fault(
+                place.name, f"it can't be read: {error.strerror or error}"
+            )
+    yield from pending.rest()
+
+
+def shown(path: str) -> str:
+    """Return `path` as text that can be written anywhere and is still that path.
+
+    A byte that is no UTF-8 is shown as its number; what a spreadsheet would take for a
+    formula begins with `./`.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
+
+
+def _files(wanted: Iterable[Place]) -> Iterator[Place | None]:
+    """Yield every file, a folder's sorted by name; None for one that is passed over."""
+    seen: set[tuple[int, int]] = set()
+    for place in wanted:
+        if place.path.is_dir():
+            yield from _of_folder(place, seen)
+        else:
+            yield place
+
+
+def _of_folder(folder: Place, seen: set[tuple[int, int]]) -> Iterator[Place | None]:
+    """Yield what is in a folder; one that links lead to twice is entered once."""
+    try:
+        status = folder.path.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder.path), key=lambda entry: entry.name)
+    except OSError:
+        yield None
+        return
+    for entry in entries:
+        place = Place(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
+        if entry.name.startswith("."):
+            yield None
+        elif entry.is_dir():
+            yield from _of_folder(place, seen)
+        else:
+            wanted = NAMES.fullmatch(entry.name) and entry.is_file()
+            yield place if wanted else None
+
+
+def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
+    with arrays.opened(place.path) as (shape, file):
+        count = shape[0]
+        alike = shape[1:] == form.shape
+        chunk = CHUNK if alike else 1
+        buffer = np.empty((min(chunk, count), *shape[1:]), np.uint8)
+        for start in range(0, count, chunk):
+            wanted = buffer[: min(chunk, count - start)]
+            have = arrays.fill(file, wanted)
+            if alike and have:
+                yield from pending.rest()
+                yield _checked(place.name, start, wanted[:have], form)
+            elif have:
+                yield from pending.scan(place.name, start, wanted[0], units=1)
+            if have < len(wanted):
+                raise Unusable(f"it breaks off after {start + have:,} images")
+
+
+def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
+    """Return images of an array, of which those of another form are brought to it."""
+    reasons = {}
+    for row in _of_another(images, form):
+        try:
+            images[row] = scans.to_form(images[row], form)
+        except Unusable as reason:
+            reasons[int(row)] = str(reason)
+            images[row] = 0
+    return Batch(
+        [name],
+        np.zeros(len(images), np.int32),
+        np.arange(start, start + len(images)),
+        images,
+        reasons,
+        len(images),
+    )
+
+
+def _of_another(images: Pixels, form: Form) -> npt.NDArray[np.intp]:
+    """Return which images are blank, or not of `form`; turns dark on bright around.
+
+    Almost none is, so that few pixels are looked at: those between which a digit must
+    have a difference, and the corners.
+    """
+    rows = images.shape[1]
+    middle = images[:, rows // 2 - 1 : rows // 2 + 2].reshape(len(images), -1)
+    odd = middle.max(axis=1) == middle.min(axis=1)
+    if form.box is None:
+        if form.brightest < scans.WHITE:
+            odd |= images.max(axis=(1, 2)) > form.brightest
+        return np.flatnonzero(odd)
+    corners = images[:, :: rows - 1, :: images.shape[2] - 1].reshape(len(images), -1)
+    lit = corners.min(axis=1) > 0
+    if lit.any():
+        inverted = np.flatnonzero(corners.min(axis=1) == form.brightest)
+        images[inverted] = form.brightest - images[inverted]
+        lit[inverted] = False
+    return np.flatnonzero(odd | lit)
+
+
+class _Pending:
+    """Images that come one by one, until there are enough of them for a batch."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._start()
+
+    def _start(self) -> None:
+        self._paths: list[str] = []
+        self._files: list[int] = []
+        self._numbers: list[int] = []
+        self._images: list[Pixels] = []
+        self._reasons: dict[int, str] = {}
+        self._done = 0
+
+    def scan(
+        self, name: str, number: int, values: scans.Grey, units: int | None = None
+    ) -> Iterator[Batch]:
+        """Add an image as it was found."""
+        try:
+            image, reason = scans.to_form(values, self._form), None
+        except Unusable as fault:
+            image, reason = None, str(fault)
+        yield from self._add(name, number, image, reason, units)
+
+    def fault(self, name: str, reason: str) -> Iterator[Batch]:
+        """Add what is no image, after those that its file has given."""
+        last = bool(self._paths) and self._paths[-1] == name
+        number = self._numbers[-1] + 1 if last else 0
+        yield from self._add(name, number, None, reason, None)
+
+    def rest(self) -> Iterator[Batch]:
+        """Yield what there is, if there is any."""
+        if self._files:
+            batch = Batch(
+                self._paths,
+                np.array(self._files, np.int32),
+                np.array(self._numbers, np.int64),
+                np.stack(self._images),
+                self._reasons,
+                self._done,
+            )
+            self._start()
+            yield batch
+
+    def _add(
+        self,
+        name: str,
+        number: int,
+        image: Pixels | None,
+        reason: str | None,
+        units: int | None,
+    ) -> Iterator[Batch]:
+        if not self._paths or self._paths[-1] != name:
+            self._paths.append(name)
+        if image is None:
+            self._reasons[len(self._files)] = reason or ""
+        # Of a file of several pages only the first was counted beforehand.
+        self._done += (number == 0) if units is None else units
+        self._files.append(len(self._paths) - 1)
+        self._numbers.append(number)
+        blank = np.zeros(self._form.shape, np.uint8)
+        self._images.append(blank if image is None else image)
+        if len(self._files) == TOGETHER:
+            yield from self.rest()
