@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from tasks import idx
 from tasks.ink import Unusable
@@ -74,7 +74,7 @@ def fill(stream: IO[bytes], buffer: Pixels) -> int:
     Raises:
         Unusable: what is packed is damaged.
     """
-    view = memoryview(buffer).cast("B")
+    view = memoryview(buffer.data).cast("B")
     have = 0
     with _refusing():
         while have < len(view):
@@ -102,7 +102,7 @@ def _begun(file: IO[bytes], size: int) -> Images:
     if begins == ZIP:
         return _of_zip(file)
     if begins.startswith(GZIP):
-        return _of_idx(gzip.GzipFile(fileobj=file), None)
+        return _of_idx(cast("IO[bytes]", gzip.GzipFile(fileobj=file)), None)
     if begins == NPY[:4]:
         return _of_npy(file, size)
     return _of_idx(file, size)

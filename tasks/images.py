@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How much there is: images as far as files announce them, and files passed over."""
+    """How much there is: images, as files announce them, and files passed over."""
 
     whole: int
     ignored: int
@@ -100,13 +100,7 @@ def stream(wanted: Iterable[Place], form: Form) -> Iterator[Batch]:
         if place is None:
             continue
         try:
-            if not place.path.is_file():
-                raise Unusable("it is no file")
-            if arrays.holds_array(place.path):
-                yield from _of_array(place, form, pending)
-            else:
-                for number, page in enumerate(scans.read(place.path)):
-                    yield from pending.scan(place.name, number, page)
+            yield from _of_file(place, form, pending)
         except Unusable as reason:
             yield from pending.fault(place.name, str(reason))
         except OSError as error:
@@ -156,6 +150,16 @@ def _of_folder(folder: Place, seen: set[tuple[int, int]]) -> Iterator[Place | No
         else:
             wanted = NAMES.fullmatch(entry.name) and entry.is_file()
             yield place if wanted else None
+
+
+def _of_file(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
+    if not place.path.is_file():
+        raise Unusable("it is no file")
+    if arrays.holds_array(place.path):
+        yield from _of_array(place, form, pending)
+        return
+    for number, page in enumerate(scans.read(place.path)):
+        yield from pending.scan(place.name, number, page)
 
 
 def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:

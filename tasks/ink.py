@@ -44,14 +44,14 @@ def find(values: npt.NDArray[np.number]) -> Floats:
     Raises:
         Unusable: nothing stands out from the background.
     """
-    values = np.pad(values.astype(np.float64), 1, mode="edge")
-    noise = _noise(values)
-    above = values - _paper(values, noise)
+    lit = np.pad(np.asarray(values, np.float64), 1, mode="edge")
+    noise = _noise(lit)
+    above = lit - _paper(lit, noise)
     # The side with the longer tail: a few strokes against much paper.
-    if (above**3).sum() < 0:
+    if (above * above * above).sum() < 0:
         above = -above
-    if noise > 1 and min(values.shape) > 40:
-        width = min(1.5, max(values.shape) / 160)
+    if noise > 1 and min(lit.shape) > 40:
+        width = min(1.5, max(lit.shape) / 160)
         above = ndimage.gaussian_filter(above, width)
         noise /= 2 * np.sqrt(np.pi) * width
     strokes = np.clip(above, 0, None)
@@ -116,31 +116,24 @@ def _paper(values: npt.NDArray[np.float64], noise: float) -> npt.NDArray[np.floa
     rows, columns = (np.linspace(-1, 1, length) for length in values.shape)
     y, x = (axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij"))
     terms = np.stack([np.ones_like(x), x, y, x * y, x**2, y**2], axis=1)
-    flat = values.ravel()
-    edge = np.maximum(abs(x), abs(y)) >= 1 - 2 * EDGE
-    close = edge & (abs(flat - np.median(flat[edge])) <= _spread(flat[edge]))
-    fitted = np.zeros_like(flat)
+    # To some thousands of the pixels it is fitted as well as to all.
+    step = max(1, values.size // 8192) | 1
+    some, at = values.ravel()[::step], terms[::step]
+    edge = abs(at[:, 1:3]).max(axis=1) >= 1 - 2 * EDGE
+    close = edge & (abs(some - np.median(some[edge])) <= _spread(some[edge]))
     for turn in range(ROUNDS):
         # Until the paper is known roughly, its middle is not looked at.
         known = 3 if turn < 2 else 6
-        some = close[:: _step(flat)]
-        chosen = terms[:: _step(flat), :known][some]
-        weights, *_ = np.linalg.lstsq(chosen, flat[:: _step(flat)][some], rcond=None)
-        fitted = terms[:, :known] @ weights
-        off = abs(flat - fitted)
+        weights, *_ = np.linalg.lstsq(at[close, :known], some[close], rcond=None)
+        off = abs(some - at[:, :known] @ weights)
         close = off <= max(2.5 * MAD * float(np.median(off[close])), 3 * noise, 3.0)
         if turn == 0:
             close &= edge
-    return np.asarray(fitted.reshape(values.shape))
+    return np.asarray((terms @ weights).reshape(values.shape))
 
 
 def _spread(values: npt.NDArray[np.float64]) -> float:
     return float(3 * MAD * np.median(abs(values - np.median(values)))) + 10
-
-
-def _step(values: npt.NDArray[np.float64]) -> int:
-    """Return which pixels to fit to, every how manieth: some thousands are enough."""
-    return max(1, values.size // 8192) | 1
 
 
 def _otsu(values: npt.NDArray[np.float64]) -> float:

@@ -26,7 +26,7 @@ MANY_PAGES = ("PNG", "TIFF")  # the second picture in a JPEG file is a preview
 MAX_PIXELS = 64_000_000
 MAX_PAGES = 10_000
 # The longest side that is looked at: many times the box, and little work.
-LONGEST = 320
+LONGEST = 256
 WHITE = 255
 # Of white. Paper that nobody wrote on has less contrast, noise included.
 LEAST_CONTRAST = 8
@@ -79,7 +79,8 @@ def to_form(values: Grey, form: Form) -> Pixels:
         raise Unusable("it is blank")
     if form.box is None:
         return _pixels(_resized(values / WHITE, form.shape), form)
-    return _pixels(_centred(ink.scaled(ink.find(values), form.box), form.shape), form)
+    digit = ink.find(_reduced(values))
+    return _pixels(_centred(ink.scaled(digit, form.box), form.shape), form)
 
 
 def is_of(values: Grey, form: Form) -> bool:
@@ -114,7 +115,7 @@ def _refusing() -> Iterator[None]:
         raise Unusable("it is not a PNG, JPEG or TIFF image") from None
     except (Image.DecompressionBombError, MemoryError):
         raise Unusable("it is too large") from None
-    except Exception as error:  # whatever the decoders stumble over
+    except Exception as error:  # noqa: BLE001  # whatever decoders stumble over
         if isinstance(error, OSError) and error.strerror:
             raise Unusable(f"it can't be read: {error.strerror}") from None
         cut = "truncated" in str(error).lower()
@@ -149,6 +150,13 @@ def _smaller(image: Image.Image) -> Image.Image:
         image = image.copy()
         image.thumbnail((LONGEST, LONGEST), reducing_gap=2)
     return image
+
+
+def _reduced(values: Grey) -> Grey:
+    """Return `values`, no side of them longer than `LONGEST`."""
+    if max(values.shape) <= LONGEST:
+        return values
+    return np.asarray(_smaller(Image.fromarray(values.astype(np.float32))))
 
 
 def _of_many_bits(values: npt.NDArray[np.generic], mode: str) -> Floats:

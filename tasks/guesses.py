@@ -1,0 +1,101 @@
+"""What a model takes images for, fast enough for millions of them.
+
+A model of one layer is multiplied with the pixels as they are: the scale of the inputs
+goes into its weights, `((x / d - m) / s) @ W + b = x @ (W / d / s) + (b - m / s * sum
+of W)`. The numbers are those of `Model.log_probabilities` but for rounding in float32.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.forms import Form
+from tasks.models import Model
+from tasks.settings import BadInput
+from tasks.splits import Floats, Pixels
+
+Places = npt.NDArray[np.intp]
+
+
+class Guesses(NamedTuple):
+    """Of each image the first choice, its probability, and the second choice, (N,).
+
+    Choices are places in the model's classes.
+    """
+
+    best: Places
+    probability: Floats
+    runner_up: Places
+
+
+class Guesser(NamedTuple):
+    """A model as it is used on images without labels.
+
+    Attributes:
+        form: of its images.
+        classes: their names.
+        temperature: that calibrates it; None if it was not calibrated.
+        threshold: the probability below which a guess is set aside; None: all are.
+        guess: what it takes images of that form for, uint8 (N, rows, columns).
+    """
+
+    form: Form
+    classes: tuple[str, ...]
+    temperature: float | None
+    threshold: float | None
+    guess: Callable[[Pixels], Guesses]
+
+
+def guesser(model: Model, max_error: float) -> Guesser:
+    """Return how to use `model`, wrong at most in `max_error` of what it decides.
+
+    Raises:
+        BadInput: it has not the form that its weights are for.
+    """
+    form = Form(shape=(28, 28), brightest=255, box=20)
+    if len(model.weights) != form.shape[0] * form.shape[1]:
+        raise BadInput("The model is for images of another size; train it anew.")
+    return Guesser(
+        form=form,
+        classes=tuple(map(str, model.description.classes)),
+        temperature=None,
+        threshold=max(0.0, 1 - max_error),
+        guess=_of_linear(model) if _is_linear(model) else _of_any(model),
+    )
+
+
+def _is_linear(model: Model) -> bool:
+    return model.description.link == "softmax"
+
+
+def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
+    scale = model.description.scale
+    weights = (model.weights / (scale.divisor * scale.std)).astype(np.float32)
+    offset = scale.mean / scale.std * model.weights.sum(axis=0, dtype=np.float64)
+    bias = (model.bias - offset).astype(np.float32)
+
+    def guess(images: Pixels) -> Guesses:
+        pixels = images.reshape(len(images), -1).astype(np.float32)
+        return _of_scores((pixels @ weights + bias).T)
+
+    return guess
+
+
+def _of_any(model: Model) -> Callable[[Pixels], Guesses]:
+    def guess(images: Pixels) -> Guesses:
+        return _of_scores(model.log_probabilities(images).T.astype(np.float32))
+
+    return guess
+
+
+def _of_scores(scores: Floats) -> Guesses:
+    """Return the guesses of scores, (classes, N): their softmax is the probability."""
+    # A class a row: its numbers lie together only so, and are compared many at once.
+    scores = np.ascontiguousarray(scores)
+    best = scores.argmax(axis=0)
+    shares = np.exp(scores - scores.max(axis=0))
+    probability = 1 / shares.sum(axis=0)
+    shares[best, np.arange(len(best))] = -1
+    return Guesses(best, probability, shares.argmax(axis=0))
