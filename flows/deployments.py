@@ -30,7 +30,7 @@ from tasks.settings import load
 
 POOL = "mnist-sgd"
 NIGHTLY = "mnist-sgd/nightly"
-NAMES = (NIGHTLY, "mnist-sgd/on-demand", "rollback/rollback", "predict/batch")
+NAMES = (NIGHTLY, "mnist-sgd/on-demand", "predict/batch", "rollback/rollback")
 # What a deployment takes from the checkout when it is made, and not at every run.
 RECORDED = (
     "prefect.yaml",

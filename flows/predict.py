@@ -71,7 +71,7 @@ def predict(
         try:
             if model in (None, champions.FILE.stem):
                 _recover()
-            return _predict(paths, model, out, format, start)
+            return _predict(paths, model, out, format, start, return_state=True)
         except BadInput as error:
             return Failed(message=str(error))
 
