@@ -1,6 +1,7 @@
 """The contact sheet: the images of which a model is least certain, as it saw them."""
 
 import base64
+import heapq
 import io
 from collections import Counter
 from collections.abc import Mapping
@@ -46,8 +47,10 @@ class Contacts:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: list[Contact] = []
-        self._limit = np.inf
+        # A heap: the most certain of them is the next to go, of equals the last.
+        self._kept: list[tuple[float, int, Contact]] = []
+        self._limit = np.inf if most else -np.inf
+        self._order = 0
         self.images = 0
         self.set_aside = 0
         self.unusable: Counter[str] = Counter()
@@ -60,19 +63,22 @@ class Contacts:
         if not rows.usable.all():
             self._note(rows)
         near = np.flatnonzero(rows.usable & (rows.probability < self._limit))
-        if len(near) == 0:
-            return
-        # Of as many as are kept; of equals the first to come.
-        near = near[np.argsort(rows.probability[near], kind="stable")][: self._most]
-        self._kept += [_contact(rows, images, int(row)) for row in near]
-        self._kept.sort(key=lambda contact: contact.probability)
-        del self._kept[self._most :]
-        if len(self._kept) == self._most and self._kept:
-            self._limit = self._kept[-1].probability
+        for row in near[np.argsort(rows.probability[near], kind="stable")].tolist():
+            probability = float(rows.probability[row])
+            if probability >= self._limit:
+                break
+            order = self._order = self._order - 1
+            entry = (-probability, order, _contact(rows, images, row))
+            if len(self._kept) < self._most:
+                heapq.heappush(self._kept, entry)
+            else:
+                heapq.heapreplace(self._kept, entry)
+            if len(self._kept) == self._most:
+                self._limit = -self._kept[0][0]
 
     def least_certain(self) -> list[Contact]:
         """Return what is kept, the least certain first."""
-        return list(self._kept)
+        return [contact for *_, contact in sorted(self._kept, reverse=True)]
 
     def _note(self, rows: Rows) -> None:
         for row in np.flatnonzero(~rows.usable):

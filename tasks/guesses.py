@@ -76,9 +76,17 @@ def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
     offset = scale.mean / scale.std * model.weights.sum(axis=0, dtype=np.float64)
     bias = (model.bias - offset).astype(np.float32)
 
+    room = np.empty((0, len(weights)), np.float32)
+
     def guess(images: Pixels) -> Guesses:
-        pixels = images.reshape(len(images), -1).astype(np.float32)
-        return _of_scores((pixels @ weights + bias).T)
+        nonlocal room
+        if len(room) < len(images):
+            room = np.empty((len(images), len(weights)), np.float32)
+        pixels = room[: len(images)]
+        np.copyto(pixels, images.reshape(len(images), -1))
+        scores = pixels @ weights
+        scores += bias
+        return _of_scores(scores.T)
 
     return guess
 
@@ -94,8 +102,19 @@ def _of_scores(scores: Floats) -> Guesses:
     """Return the guesses of scores, (classes, N): their softmax is the probability."""
     # A class a row: its numbers lie together only so, and are compared many at once.
     scores = np.ascontiguousarray(scores)
-    best = scores.argmax(axis=0)
-    shares = np.exp(scores - scores.max(axis=0))
+    highest = scores.max(axis=0)
+    best = _place(scores, highest)
+    shares = np.exp(scores - highest)
     probability = 1 / shares.sum(axis=0)
     shares[best, np.arange(len(best))] = -1
-    return Guesses(best, probability, shares.argmax(axis=0))
+    return Guesses(best, probability, _place(shares, shares.max(axis=0)))
+
+
+def _place(values: Floats, highest: Floats) -> Places:
+    """Return the first row of `values`, (rows, N), that holds `highest`, (N,).
+
+    As `values.argmax(axis=0)` does, which takes five times as long.
+    """
+    from_the_end = np.arange(len(values) - 1, -1, -1, dtype=np.uint8)[:, None]
+    last = ((values == highest) * from_the_end).max(axis=0)
+    return np.asarray(len(values) - 1 - last.astype(np.intp))

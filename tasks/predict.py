@@ -12,8 +12,9 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict
@@ -49,6 +50,9 @@ MOST_SHOWN, MOST_LISTED = 500, 20
 MOST_LIST_BYTES = 1_000_000_000
 
 
+Item = TypeVar("Item")
+
+
 class Evaluate(Settings):
     """What matters here of section `evaluate` of params.yaml.
 
@@ -70,14 +74,17 @@ class Chosen(NamedTuple):
     model: Model
 
 
-def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[Rows]:
-    """Yield the rows of the table for each batch of images."""
+def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Rows]]:
+    """Yield each batch of images with its rows of the table.
+
+    The next batch is read while the caller is busy with one.
+    """
     uncertain = "uncertain"
     if guesser.threshold is not None:
         uncertain = f"its probability is below {guesser.threshold:.4f}"
     limit = np.inf if guesser.threshold is None else guesser.threshold
-    for batch in batches:
-        best, probability, runner_up = guesser.guess(batch.images)
+    guessed = ((batch, guesser.guess(batch.images)) for batch in batches)
+    for batch, (best, probability, runner_up) in _ahead(guessed):
         usable = np.ones(len(best), np.bool_)
         reason = (probability < limit).astype(np.int32)
         reasons = ["", uncertain]
@@ -85,17 +92,17 @@ def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[Rows]:
             usable[row] = False
             reason[row] = len(reasons)
             reasons.append(why)
-        yield Rows(
-            batch.paths,
-            batch.file,
-            batch.number,
-            best,
-            probability,
-            runner_up,
-            usable,
-            reasons,
-            reason,
-        )
+        columns = (best, probability, runner_up, usable, reasons, reason)
+        yield batch, Rows(batch.paths, batch.file, batch.number, *columns)
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield `items`, of which another thread makes the next one meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def choose(wanted: str | None, start: Path) -> Chosen:
@@ -169,10 +176,9 @@ def write(
             desc="predict", total=extent.whole, unit="image", unit_scale=True, delay=1
         ) as bar,
     ):
-        for batch in images.stream(wanted, guesser.form):
-            for rows in predict(guesser, [batch]):
-                append(rows)
-                noted.add(rows, batch.images)
+        for batch, rows in predict(guesser, images.stream(wanted, guesser.form)):
+            append(rows)
+            noted.add(rows, batch.images)
             bar.update(batch.done)
         summary = _summary(chosen, guesser, settings, noted) | {
             "ignored_files": extent.ignored

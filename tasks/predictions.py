@@ -117,19 +117,30 @@ def _parquet(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
     schema = arrow.schema(list(types.items()))
     words = [name for name, kind in types.items() if kind is word]
     pending: list[Rows] = []
+    waiting = 0
 
     def flush() -> None:
         columns = _columns(arrow, _joined(pending), classes)
         table = arrow.Table.from_arrays(columns, schema=schema)
-        writer.write_table(table, row_group_size=GROUP)
+        writer.write_table(table)
         pending.clear()
 
-    with parquet.ParquetWriter(path, schema, use_dictionary=words) as writer:
+    settings = {
+        "use_dictionary": words,
+        "column_encoding": {"image": "DELTA_BINARY_PACKED"},
+        # Numbers of 32 bits hardly get smaller, and nobody looks for a range of them.
+        "compression": "none",
+        "write_statistics": False,
+    }
+    with parquet.ParquetWriter(path, schema, **settings) as writer:
 
         def write(rows: Rows) -> None:
+            nonlocal waiting
             pending.append(rows)
-            if sum(len(each.file) for each in pending) >= GROUP:
+            waiting += len(rows.file)
+            if waiting >= GROUP:
                 flush()
+                waiting = 0
 
         yield write
         if pending:
