@@ -16,6 +16,9 @@ from tasks.models import Model
 from tasks.settings import BadInput
 from tasks.splits import Floats, Pixels
 
+# Of as many images as these the inputs stay in the processor's cache.
+CHUNK = 512
+
 Places = npt.NDArray[np.intp]
 
 
@@ -76,15 +79,16 @@ def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
     offset = scale.mean / scale.std * model.weights.sum(axis=0, dtype=np.float64)
     bias = (model.bias - offset).astype(np.float32)
 
-    room = np.empty((0, len(weights)), np.float32)
+    room = np.empty((CHUNK, len(weights)), np.float32)
 
     def guess(images: Pixels) -> Guesses:
-        nonlocal room
-        if len(room) < len(images):
-            room = np.empty((len(images), len(weights)), np.float32)
-        pixels = room[: len(images)]
-        np.copyto(pixels, images.reshape(len(images), -1))
-        scores = pixels @ weights
+        pixels = images.reshape(len(images), -1)
+        scores = np.empty((len(images), len(bias)), np.float32)
+        for start in range(0, len(images), CHUNK):
+            some = pixels[start : start + CHUNK]
+            floats = room[: len(some)]
+            np.copyto(floats, some)
+            np.matmul(floats, weights, out=scores[start : start + CHUNK])
         scores += bias
         return _of_scores(scores.T)
 
