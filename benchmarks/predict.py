@@ -21,7 +21,7 @@ from tasks import command, images, predict, splits
 
 ROUNDS = 7
 LIMIT = 1.5
-CHUNK = 1000 # the fastest of 500 to 64,000
+CHUNK = 1000  # the fastest of 500 to 64,000
 
 
 def made(count: int, path: Path) -> Path:

@@ -121,7 +121,9 @@ def png(pixels: Pixels, top: int) -> str:
     """Return an image, uint8 (rows, columns), as a data URI, ink dark on white."""
     values: Floats = 255 - pixels.astype(np.float32) * np.float32(255 / top)
     buffer = io.BytesIO()
-    Image.fromarray(values.round().astype(np.uint8)).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(values.round().astype(np.uint8)).save(
+        buffer, "PNG", compress_level=1
+    )
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
