@@ -63,7 +63,9 @@ def main() -> None:
     wanted = [int(count) for count in sys.argv[1:]] or [100_000, 1_000_000]
     model = "scratch_adam"
     weights = np.ascontiguousarray(
-        predict.choose(f"models/{model}.safetensors", measure.ROOT).model.weights
+        predict.choose(f"models/{model}.safetensors", measure.ROOT).model.tensors[
+            "weights"
+        ]
     )
     with tempfile.TemporaryDirectory(dir=measure.ROOT / "data") as folder:
         paths = {count: made(count, Path(folder, f"{count}.npy")) for count in wanted}

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
+
 from tasks import idx
 from tasks.ink import Unusable
 from tasks.splits import Pixels
@@ -39,10 +41,17 @@ LOCAL_HEADER = 30
 
 
 class Images(NamedTuple):
-    """Images that follow one another: how many of how many rows and columns."""
+    """Images that follow one another.
+
+    Attributes:
+        shape: how many, of how many rows and columns.
+        stream: at the first of them.
+        start: where it stands in the file; None if what is read has to be unpacked.
+    """
 
     shape: tuple[int, int, int]
     stream: IO[bytes]
+    start: int | None
 
 
 def holds_array(path: Path) -> bool:
@@ -66,6 +75,18 @@ def opened(path: Path) -> Iterator[Images]:
         with _refusing():
             images = _begun(file, path.stat().st_size)
         yield images
+
+
+def part(path: Path, images: Images, first: int, count: int) -> Pixels:
+    """Return `count` images from the `first`, mapped from the disk and read-only.
+
+    Each part has a mapping of its own: what was looked at takes no memory any more.
+    """
+    assert images.start is not None
+    size = math.prod(images.shape[1:])
+    shape = (count, *images.shape[1:])
+    mapped = np.memmap(path, np.uint8, "r", images.start + first * size, shape)
+    return mapped.view(np.ndarray)
 
 
 def fill(stream: IO[bytes], buffer: Pixels) -> int:
@@ -118,8 +139,11 @@ def _of_idx(file: IO[bytes], size: int | None) -> Images:
     lengths = file.read(12)
     if len(lengths) < 12:
         raise Unusable("it breaks off within its header")
-    images = Images(struct.unpack(">3I", lengths), file)
-    return _checked(images, None if size is None else size - idx.LONGEST_HEADER)
+    shape = struct.unpack(">3I", lengths)
+    if size is None:
+        return _checked(Images(shape, file, None), None)
+    follow = size - idx.LONGEST_HEADER
+    return _checked(Images(shape, file, idx.LONGEST_HEADER), follow)
 
 
 def _of_npy(file: IO[bytes], size: int) -> Images:
@@ -135,7 +159,8 @@ def _of_npy(file: IO[bytes], size: int) -> Images:
         raise Unusable("it holds no images as bytes, (N, rows, columns) of uint8")
     count, rows, columns = (int(n.rstrip(b"L")) for n in header[1].split(b", "))
     start = len(head) + len(length) + length_of
-    return _checked(Images((count, rows, columns), file), size - start)
+    at = None if isinstance(file, zipfile.ZipExtFile) else file.tell()
+    return _checked(Images((count, rows, columns), file, at), size - start)
 
 
 def _of_zip(file: IO[bytes]) -> Images:

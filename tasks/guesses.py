@@ -1,8 +1,9 @@
 """What a model takes images for, fast enough for millions of them.
 
 A model of one layer is multiplied with the pixels as they are: the scale of the inputs
-goes into its weights, `((x / d - m) / s) @ W + b = x @ (W / d / s) + (b - m / s * sum
-of W)`. The numbers are those of `Model.log_probabilities` but for rounding in float32.
+and the temperature go into its weights, `((x / d - m) / s) @ W + b = x @ (W / d / s) +
+(b - m / s * sum of W)`. The numbers are those of `Model.log_probabilities` but for
+rounding in float32.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tasks import calibration
 from tasks.forms import Form
 from tasks.models import Model
-from tasks.settings import BadInput
 from tasks.splits import Floats, Pixels
 
 # Of as many images as these the inputs stay in the processor's cache.
@@ -52,33 +53,36 @@ class Guesser(NamedTuple):
 
 
 def guesser(model: Model, max_error: float) -> Guesser:
-    """Return how to use `model`, wrong at most in `max_error` of what it decides.
+    """Return how to use `model`.
 
-    Raises:
-        BadInput: it has not the form that its weights are for.
+    Args:
+        model: calibrated, or else all that it says is set aside.
+        max_error: the share of its predictions that may be wrong among those it keeps.
     """
-    form = Form(shape=(28, 28), brightest=255, box=20)
-    if len(model.weights) != form.shape[0] * form.shape[1]:
-        raise BadInput("The model is for images of another size; train it anew.")
+    about = model.description
+    measured = about.calibration
     return Guesser(
-        form=form,
-        classes=tuple(map(str, model.description.classes)),
-        temperature=None,
-        threshold=max(0.0, 1 - max_error),
+        form=about.form,
+        classes=about.classes,
+        temperature=measured.temperature if measured else None,
+        threshold=calibration.threshold(measured, max_error) if measured else None,
         guess=_of_linear(model) if _is_linear(model) else _of_any(model),
     )
 
 
 def _is_linear(model: Model) -> bool:
-    return model.description.link == "softmax"
+    about = model.description
+    return about.architecture == "linear" and about.link == "softmax"
 
 
 def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
-    scale = model.description.scale
-    weights = (model.weights / (scale.divisor * scale.std)).astype(np.float32)
-    offset = scale.mean / scale.std * model.weights.sum(axis=0, dtype=np.float64)
-    bias = (model.bias - offset).astype(np.float32)
-
+    about = model.description
+    scale, measured = about.scale, about.calibration
+    cooled = 1 / measured.temperature if measured else 1.0
+    of_inputs = model.tensors["weights"].astype(np.float64) * cooled
+    weights = (of_inputs / (scale.divisor * scale.std)).astype(np.float32)
+    offset = scale.mean / scale.std * of_inputs.sum(axis=0)
+    bias = (model.tensors["bias"] * cooled - offset).astype(np.float32)
     room = np.empty((CHUNK, len(weights)), np.float32)
 
     def guess(images: Pixels) -> Guesses:

@@ -30,6 +30,9 @@ CHUNK = 8192
 TOGETHER = 256
 
 
+Rows = npt.NDArray[np.intp]
+
+
 class Batch(NamedTuple):
     """Some images, in order.
 
@@ -86,8 +89,8 @@ def extent(wanted: Iterable[Place]) -> Extent:
             ignored += 1
             continue
         try:
-            with arrays.opened(place.path) as (shape, _):
-                whole += shape[0]
+            with arrays.opened(place.path) as found:
+                whole += found.shape[0]
         except (Unusable, OSError):
             whole += 1
     return Extent(whole, ignored)
@@ -163,12 +166,18 @@ def _of_file(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
 
 
 def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
-    with arrays.opened(place.path) as (shape, file):
-        count = shape[0]
-        alike = shape[1:] == form.shape
+    with arrays.opened(place.path) as found:
+        (count, *_), file, begins = found
+        alike = found.shape[1:] == form.shape
+        if alike and begins is not None:
+            yield from pending.rest()
+            for start in range(0, count, CHUNK):
+                some = arrays.part(place.path, found, start, min(CHUNK, count - start))
+                yield _checked(place.name, start, some, form)
+            return
         chunk = CHUNK if alike else 1
         # In turn, for a batch may be looked at while the next one is made.
-        buffers = np.empty((2, min(chunk, count), *shape[1:]), np.uint8)
+        buffers = np.empty((2, min(chunk, count), *found.shape[1:]), np.uint8)
         for start in range(0, count, chunk):
             wanted = buffers[start // chunk % 2, : min(chunk, count - start)]
             have = arrays.fill(file, wanted)
@@ -183,25 +192,24 @@ def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
 
 def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
     """Return images of an array, of which those of another form are brought to it."""
+    odd, inverted = _of_another(images, form)
+    if len(odd) or len(inverted):
+        images = images.copy()
+        images[inverted] = form.brightest - images[inverted]
     reasons = {}
-    for row in _of_another(images, form):
+    for row in odd:
         try:
             images[row] = scans.to_form(images[row], form)
         except Unusable as reason:
             reasons[int(row)] = str(reason)
             images[row] = 0
-    return Batch(
-        [name],
-        np.zeros(len(images), np.int32),
-        np.arange(start, start + len(images)),
-        images,
-        reasons,
-        len(images),
-    )
+    numbers = np.arange(start, start + len(images))
+    files = np.zeros(len(images), np.int32)
+    return Batch([name], files, numbers, images, reasons, len(images))
 
 
-def _of_another(images: Pixels, form: Form) -> npt.NDArray[np.intp]:
-    """Return which images are blank, or not of `form`; turns dark on bright around.
+def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
+    """Return which images are blank or not of `form`, and which are inverted.
 
     Almost none is, so that few pixels are looked at: those between which a digit must
     have a difference, and the corners.
@@ -210,7 +218,7 @@ def _of_another(images: Pixels, form: Form) -> npt.NDArray[np.intp]:
     if form.box is None:
         if form.brightest < scans.WHITE:
             odd |= images.max(axis=(1, 2)) > form.brightest
-        return np.flatnonzero(odd)
+        return np.flatnonzero(odd), np.flatnonzero([])
     # All four at once, without a copy: this is asked of every image.
     left, right = (
         images[:, :: form.shape[0] - 1, 0],
@@ -218,12 +226,9 @@ def _of_another(images: Pixels, form: Form) -> npt.NDArray[np.intp]:
     )
     darkest = np.minimum(left, right)
     darkest = np.minimum(darkest[:, 0], darkest[:, -1])
-    lit = darkest > 0
-    if lit.any():
-        inverted = np.flatnonzero(darkest == form.brightest)
-        images[inverted] = form.brightest - images[inverted]
-        lit[inverted] = False
-    return np.flatnonzero(odd | lit)
+    inverted = darkest == form.brightest
+    odd |= (darkest > 0) & ~inverted
+    return np.flatnonzero(odd), np.flatnonzero(inverted & ~odd)
 
 
 def _alike_in_the_middle(images: Pixels) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import Field
 from tqdm import tqdm
 
 from tasks import (
@@ -38,7 +38,6 @@ from tasks.guesses import Guesser
 from tasks.images import Batch
 from tasks.models import Model
 from tasks.predictions import Format, Rows
-from tasks.scores import Share
 from tasks.settings import BadInput, Settings, load
 
 METRICS = Path("reports/metrics.json")
@@ -54,15 +53,13 @@ Item = TypeVar("Item")
 
 
 class Evaluate(Settings):
-    """What matters here of section `evaluate` of params.yaml.
+    """Section `evaluate` of params.yaml: see `tasks.evaluate`, which needs pandas.
 
     Attributes:
-        max_error: the share of wrong predictions among those not set aside.
+        max_error: the share of the predictions kept that may be wrong.
     """
 
-    model_config = ConfigDict(extra="ignore")
-
-    max_error: Share = 0.01
+    max_error: float = Field(gt=0, lt=1)
 
 
 class Chosen(NamedTuple):
@@ -120,12 +117,16 @@ def choose(wanted: str | None, start: Path) -> Chosen:
     if wanted in (None, CHAMPION) and record:
         content = _content(champions.FILE)
         if content and champions.md5(content) == record.md5:
-            model = models.load(champions.FILE)
-            return Chosen(record.model, record.md5, record.revision, model)
+            return _champion(record)
         _say(f"The champion, {record.model}, is not in {champions.FILE}.")
     if wanted == CHAMPION:
         raise BadInput("There is no champion to be used; name another model.")
     return _of_file(wanted or _best(), start)
+
+
+def _champion(record: champions.Record) -> Chosen:
+    model = models.load(champions.FILE)
+    return Chosen(record.model, record.md5, record.revision, model)
 
 
 def _best() -> str:
@@ -164,7 +165,7 @@ def write(
 ) -> dict[str, Any]:
     """Predict, and write the three files into the folder `out`; return the summary."""
     predictions.need(kind)
-    settings = _settings()
+    settings = load("evaluate", Evaluate)
     guesser = guesses.guesser(chosen.model, settings.max_error)
     noted = Contacts(most)
     extent = images.extent(wanted)
@@ -189,14 +190,6 @@ def write(
         )
         files.write_json(out / SUMMARY, summary)
     return summary
-
-
-def _settings() -> Evaluate:
-    """Return what params.yaml says of errors; where it says nothing, the default."""
-    try:
-        return load("evaluate", Evaluate)
-    except BadInput:
-        return Evaluate()
 
 
 def _summary(

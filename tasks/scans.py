@@ -28,6 +28,8 @@ MAX_PAGES = 10_000
 # The longest side that is looked at: many times the box, and little work.
 LONGEST = 256
 WHITE = 255
+# In pixels: how much larger or smaller than the box, and twice how far off the middle.
+NEARLY = 4
 # Of white. Paper that nobody wrote on has less contrast, noise included.
 LEAST_CONTRAST = 8
 
@@ -86,20 +88,17 @@ def to_form(values: Grey, form: Form) -> Pixels:
 def is_of(values: Grey, form: Form) -> bool:
     """Return whether an image, not blank, has been brought to `form` already.
 
-    With a box: dark all along its border; or else its ink as large as the box, centred
-    by its mass, as all of MNIST's is.
+    With a box: its ink is about as large as the box, its centre of mass near the
+    middle, and what is around it has no value at all. All of MNIST's is so.
     """
     if values.shape != form.shape or values.max() > form.brightest or values.min() < 0:
         return False
     if form.box is None:
         return True
-    inner = values[1:-1, 1:-1]
-    if values.sum() == inner.sum():
-        return True
     top, left, bottom, right = ink.box(values > 0)
-    centre = np.array(ink.centre(values)) - np.array(form.shape) / 2
+    off = np.abs(np.array(ink.centre(values)) - np.array(form.shape) / 2)
     longest = max(bottom - top, right - left)
-    return form.box - 1 <= longest <= form.box and bool((abs(centre) <= 0.51).all())
+    return abs(longest - form.box) <= NEARLY and bool((off <= NEARLY / 2).all())
 
 
 @contextmanager
