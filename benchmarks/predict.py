@@ -62,11 +62,8 @@ def main() -> None:
     command.limit_threads()
     wanted = [int(count) for count in sys.argv[1:]] or [100_000, 1_000_000]
     model = "scratch_adam"
-    weights = np.ascontiguousarray(
-        predict.choose(f"models/{model}.safetensors", measure.ROOT).model.tensors[
-            "weights"
-        ]
-    )
+    chosen = predict.choose(f"models/{model}.safetensors", measure.ROOT)
+    weights = np.ascontiguousarray(chosen.model.tensors["weights"])
     with tempfile.TemporaryDirectory(dir=measure.ROOT / "data") as folder:
         paths = {count: made(count, Path(folder, f"{count}.npy")) for count in wanted}
         largest = paths[max(wanted)]

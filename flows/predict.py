@@ -71,9 +71,12 @@ def predict(
         try:
             if model in (None, champions.FILE.stem):
                 _recover()
-            return _predict(paths, model, out, format, start, return_state=True)
+            state = _predict(paths, model, out, format, start, return_state=True)
         except BadInput as error:
             return Failed(message=str(error))
+    # Not the task's own state, of which Prefect would make a count of tasks.
+    ended = Completed if state.is_completed() else Failed
+    return ended(message=state.message)
 
 
 def _recover() -> None:

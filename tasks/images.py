@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -180,14 +180,23 @@ def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
         buffers = np.empty((2, min(chunk, count), *found.shape[1:]), np.uint8)
         for start in range(0, count, chunk):
             wanted = buffers[start // chunk % 2, : min(chunk, count - start)]
-            have = arrays.fill(file, wanted)
+            have, reason = _filled(file, wanted)
             if alike and have:
                 yield from pending.rest()
                 yield _checked(place.name, start, wanted[:have], form)
             elif have:
                 yield from pending.scan(place.name, start, wanted[0], units=1)
             if have < len(wanted):
-                raise Unusable(f"it breaks off after {start + have:,} images")
+                yield from pending.fault(place.name, reason, start + have)
+                return
+
+
+def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
+    """Read into `wanted`; return how many images came, and why no more."""
+    try:
+        return arrays.fill(file, wanted), "it breaks off early"
+    except Unusable as reason:
+        return 0, str(reason)
 
 
 def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
@@ -256,6 +265,8 @@ class _Pending:
 
     def __init__(self, form: Form) -> None:
         self._form = form
+        # The file that the last image was from, and how many it has given.
+        self._name, self._given = "", 0
         self._start()
 
     def _start(self) -> None:
@@ -276,10 +287,12 @@ class _Pending:
             image, reason = None, str(fault)
         yield from self._add(name, number, image, reason, units)
 
-    def fault(self, name: str, reason: str) -> Iterator[Batch]:
+    def fault(
+        self, name: str, reason: str, number: int | None = None
+    ) -> Iterator[Batch]:
         """Add what is no image, after those that its file has given."""
-        last = bool(self._paths) and self._paths[-1] == name
-        number = self._numbers[-1] + 1 if last else 0
+        if number is None:
+            number = self._given if self._name == name else 0
         yield from self._add(name, number, None, reason, None)
 
     def rest(self) -> Iterator[Batch]:
@@ -306,6 +319,7 @@ class _Pending:
     ) -> Iterator[Batch]:
         if not self._paths or self._paths[-1] != name:
             self._paths.append(name)
+        self._name, self._given = name, number + 1
         if image is None:
             self._reasons[len(self._files)] = reason or ""
         # Of a file of several pages only the first was counted beforehand.

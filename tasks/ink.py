@@ -75,13 +75,12 @@ def scaled(digit: Floats, box: int) -> Floats:
     Strokes that would be thinner than almost any of MNIST's are drawn thicker.
     """
     fine = np.pad(_fitted(digit, FINE * box), FINE)
-    mask = fine > 0.5
-    if mask.any():
-        # Across a stroke the distance to its edge goes from 0 to half of its width.
-        width = 4 * ndimage.distance_transform_edt(mask)[mask].mean() / FINE
-        if width < THINNEST:
-            radius = FINE * (THICKENED - width) / 2
-            fine = ndimage.grey_dilation(fine, footprint=_disc(radius))
+    mask = fine > 0.5 * fine.max()
+    # Across a stroke the distance to its edge goes from 0 to half of its width.
+    width = 4 * ndimage.distance_transform_edt(mask)[mask].mean() / FINE
+    if width < THINNEST:
+        radius = FINE * (THICKENED - width) / 2
+        fine = ndimage.grey_dilation(fine, footprint=_disc(radius))
     small = np.clip(_fitted(_cropped(fine), box), 0, 1)
     return np.asarray(small / max(float(small.max()), 1e-9), np.float32)
 

@@ -116,9 +116,13 @@ def choose(wanted: str | None, start: Path) -> Chosen:
     record = champions.current()
     if wanted in (None, CHAMPION) and record:
         content = _content(champions.FILE)
+        reason = f"{champions.FILE} is not its file"
         if content and champions.md5(content) == record.md5:
-            return _champion(record)
-        _say(f"The champion, {record.model}, is not in {champions.FILE}.")
+            try:
+                return _champion(record)
+            except models.Outdated as outdated:
+                reason = str(outdated)
+        _say(f"The champion, {record.model}, can't be used: {reason.rstrip('.')}.")
     if wanted == CHAMPION:
         raise BadInput("There is no champion to be used; name another model.")
     return _of_file(wanted or _best(), start)
