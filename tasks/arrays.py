@@ -5,6 +5,7 @@ memory of a few. A header is held to a pattern before anything is allocated by i
 pickle is ever loaded.
 """
 
+import errno
 import gzip
 import math
 import re
@@ -113,6 +114,11 @@ def _refusing() -> Iterator[None]:
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error):
         raise Unusable("it is damaged or breaks off early") from None
     except (ValueError, struct.error, RuntimeError, NotImplementedError):
+        raise Unusable("it is no archive of arrays that can be read") from None
+    except OSError as error:
+        # zipfile goes to a place before the beginning, if it is told to.
+        if error.errno != errno.EINVAL:
+            raise
         raise Unusable("it is no archive of arrays that can be read") from None
 
 
