@@ -25,7 +25,7 @@ from flows.pipeline import plan
 
 STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
 # State, which is no stage of DVC's: a step all the same.
-BESIDE = ["promote"]
+BESIDE = ["promote", "predict"]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 README = (ROOT / "README.md").read_text()
