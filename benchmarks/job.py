@@ -62,10 +62,10 @@ def fresh(folder: Path, raw: Path) -> Path:
     if folder.exists():
         shutil.rmtree(folder)
     subprocess.run(["git", "clone", "-q", measure.ROOT, folder], check=True)
-    path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    params["download"]["sources"] = [str(raw)]
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    path = folder / "datasets" / "mnist.yaml"
+    sheet = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sheet["download"]["sources"] = [str(raw)]
+    path.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8")
     return folder
 
 

@@ -1,9 +1,11 @@
 """Charts: of the data, of how the trainings went, and of how good the models are."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -150,6 +152,48 @@ def accuracies(
             xycoords=axes.get_yaxis_transform(),
         )
     axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy in validation")
+    canvas.label_ends(axes, ends)
+    return axes
+
+
+def sweep(
+    table: pd.DataFrame, rules: Mapping[str, str], palette: Sequence[str]
+) -> Axes:
+    """Draw accuracy against learning rate: mean, and deviation as a bar.
+
+    A variant has a colour, an update rule a mark, each batch size a line of its own.
+
+    Args:
+        table: see `tasks.sweep.sweep`.
+        rules: the update rule of each variant, by its name.
+        palette: colours.
+    """
+    axes = canvas.axes(8, 4.4)
+    names = list(dict.fromkeys(table["variant"]))
+    used = dict.fromkeys(rules[name] for name in names)
+    marks = dict(zip(used, "os^D", strict=False))
+    sizes = sorted(set(table["batch_size"]))
+    ends = []
+    for name, size in itertools.product(names, sizes):
+        of_both = (table["variant"] == name) & (table["batch_size"] == size)
+        found = table[of_both].dropna(subset="mean")
+        if found.empty:
+            continue
+        colour = palette[names.index(name) % len(palette)]
+        axes.errorbar(
+            found["learning_rate"],
+            found["mean"],
+            found["sd"].fillna(0),
+            fmt=f"{marks[rules[name]]}-",
+            color=colour,
+            ms=5,
+            lw=1 + sizes.index(size) / 2,
+        )
+        label = f"{name}, {size}" if len(sizes) > 1 else name
+        ends.append((float(found["mean"].iloc[-1]), f"{label} ({rules[name]})", colour))
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
     axes.set_ylabel("accuracy in validation")
     canvas.label_ends(axes, ends)
     return axes

@@ -8,6 +8,7 @@ but not deleted either.
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
 
 from tasks import files, settings
 from tasks.architectures import Architecture
+from tasks.grids import Point
 from tasks.models import Model
 from tasks.settings import BadInput, Settings, Word
 from tasks.splits import SPLITS, Split
@@ -49,6 +51,7 @@ class Repeat(Settings):
 
     Attributes:
         variant: the name of the model.
+        diverged: nothing came of it; the other values are 0 then.
         architecture: of the model.
         seed: it was trained with; None for a model that has none.
         valid: accuracy on the validation images.
@@ -64,6 +67,7 @@ class Repeat(Settings):
     valid: float
     test: float
     predictions: bytes
+    diverged: bool = False
 
 
 class Train(Settings):
@@ -90,14 +94,20 @@ def measure(
     )
 
 
-def recipes() -> dict[str, str]:
+def recipes(changes: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Return, by variant, a digest of its settings, except the seed, and of the code.
+
+    Args:
+        changes: settings that every variant has instead of its own.
 
     Raises:
         BadInput: params.yaml has no such section.
     """
     train = settings.load("train", Train).model_dump(exclude={"seed"})
-    variants = train.pop("variants")
+    variants = {
+        name: variant | _other(variant, changes or {}, train)
+        for name, variant in train.pop("variants").items()
+    }
     here = Path(__file__).parent
     code = [(here / f"{name}.py").read_bytes() for name in CODE]
     return {
@@ -106,31 +116,66 @@ def recipes() -> dict[str, str]:
     }
 
 
-def marks() -> dict[str, str]:
-    """Return, by variant, a digest of its recipe and of the data.
+def _other(
+    variant: Mapping[str, Any], changes: Mapping[str, Any], train: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what of `changes` is not the case anyway."""
+    holds = {"batch_size": train.get("batch_size"), **variant}
+    return {key: value for key, value in changes.items() if value != holds.get(key)}
+
+
+def marks_of(points: Sequence[Point]) -> dict[Point, str]:
+    """Return a digest of all that decides how each training goes.
 
     Raises:
         BadInput: params.yaml or the data are missing.
     """
+    of_data = _data()
+    digests = {
+        point[1:3]: {
+            name: _digest(recipe.encode(), of_data.encode())
+            for name, recipe in recipes(point.changes).items()
+        }
+        for point in {one[:3]: one for one in points}.values()
+    }
+    return {point: digests[point[1:3]][point.variant] for point in points}
+
+
+def marks(changes: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return, by variant, a digest of its recipe and of the data.
+
+    Args:
+        changes: as for `recipes`.
+
+    Raises:
+        BadInput: params.yaml or the data are missing.
+    """
+    of_data = _data()
+    return {
+        name: _digest(recipe.encode(), of_data.encode())
+        for name, recipe in recipes(changes).items()
+    }
+
+
+def _data() -> str:
+    """Return a digest of the data."""
     names = [f"{split}-{kind}.npy" for split in SPLITS for kind in ("images", "labels")]
     try:
         data = [(NORMALIZED / name).read_bytes() for name in [*names, "facts.json"]]
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} is missing; run `dvc repro` first.") from None
-    of_data = _digest(*data)
-    return {
-        name: _digest(recipe.encode(), of_data.encode())
-        for name, recipe in recipes().items()
-    }
+    return _digest(*data)
 
 
-def refuse_change(before: dict[str, str]) -> None:
+def refuse_change(
+    before: dict[str, str], changes: Mapping[str, Any] | None = None
+) -> None:
     """Hold the present marks to those of `before` the work.
 
     Raises:
         BadInput: they differ.
     """
-    if marks() != before:
+    if marks(changes) != before:
         raise BadInput(
             f"{NORMALIZED}, params.yaml or tasks/ changed while this ran, so its "
             "result is not kept; run it again."

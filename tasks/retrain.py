@@ -1,4 +1,4 @@
-"""Train a variant once more, with another seed, to see how much the seed matters.
+"""Train a variant once more: with another seed, learning rate or batch size.
 
 Reads `data/normalized/`; keeps accuracies and predictions in `.checkpoints/seeds/` (see
 `tasks.repeats`), and no model. What is kept already is not trained again. The test
@@ -6,12 +6,15 @@ set's accuracy is noted for its spread alone: nothing is chosen by it.
 """
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from tasks import command, repeats, splits
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.settings import BadInput, load
 from tasks.splits import Facts, Name, Split
-from tasks.train import Train, train
+from tasks.train import Diverged, Train, Variant, train
 
 
 def retrain(
@@ -38,12 +41,55 @@ def retrain(
     return repeats.measure(model, held_out, parts["test"], variant, seed)
 
 
+def _changed(settings: Train, variant: str, changes: dict[str, Any]) -> Train:
+    """Return the settings with another learning rate or batch size of a variant."""
+    own = settings.variants[variant].model_dump() | changes
+    try:
+        changed = Variant.model_validate(own)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise BadInput(
+            f"{variant} can't have {key} {fault['input']}: {fault['msg'].lower()}."
+        ) from None
+    return settings.model_copy(
+        update={"variants": settings.variants | {variant: changed}}
+    )
+
+
+def _tried(
+    parts: dict[Name, Split],
+    facts: Facts,
+    settings: Train,
+    variant: str,
+    seed: int,
+    checkpoint: Path,
+) -> Repeat:
+    """Return what comes of a training, even if that is nothing."""
+    try:
+        return retrain(parts, facts, settings, variant, seed, checkpoint)
+    except Diverged:
+        return Repeat(
+            variant=variant,
+            architecture=settings.variants[variant].architecture,
+            seed=seed,
+            valid=0,
+            test=0,
+            predictions=b"",
+            diverged=True,
+        )
+
+
 def main() -> None:
     """Train on the project's folders."""
     parser = command.parser(__doc__)
     parser.add_argument("variant", metavar="VARIANT", help="a key of `train.variants`")
     parser.add_argument("seed", metavar="SEED", type=int, help="from 0 up")
-    variant, seed = vars(parser.parse_args()).values()
+    parser.add_argument("--learning-rate", type=float, help="instead of its own")
+    parser.add_argument("--batch-size", type=int, help="instead of its own")
+    variant, seed, *others = vars(parser.parse_args()).values()
+    keys = ("learning_rate", "batch_size")
+    changes = {k: v for k, v in zip(keys, others, strict=True) if v is not None}
     settings = load("train", Train)
     if variant not in settings.variants:
         raise BadInput(
@@ -52,19 +98,22 @@ def main() -> None:
         )
     if seed < 0:
         raise BadInput(f"The seed is {seed}; give one from 0 up.")
-    marks = repeats.marks()
+    settings = _changed(settings, variant, changes)
+    marks = repeats.marks(changes)
     kept = repeats.load(variant, seed, marks[variant])
     if not kept:
         parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
         unfinished = repeats.path(variant, seed, marks[variant]).with_suffix(".part")
         facts = splits.load_facts(NORMALIZED)
-        kept = retrain(parts, facts, settings, variant, seed, unfinished)
-        repeats.refuse_change(marks)
+        kept = _tried(parts, facts, settings, variant, seed, unfinished)
+        repeats.refuse_change(marks, changes)
         repeats.save(kept, marks[variant])
-    print(
-        f"{variant}, seed {seed}: accuracy {kept.valid:.4f} in validation, "
-        f"{kept.test:.4f} on the test set"
-    )
+    if kept.diverged:
+        print(f"{variant}, seed {seed}: it diverged")
+        return
+    said = f"{variant}, seed {seed}: accuracy {kept.valid:.4f} in validation"
+    # Where settings are tried, they are chosen, which is not done by the test set.
+    print(said if changes else f"{said}, {kept.test:.4f} on the test set")
 
 
 if __name__ == "__main__":

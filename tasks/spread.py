@@ -135,6 +135,10 @@ def _refuse_miracle(result: Repeat, suspicious: float) -> None:
 
 def _kept(variant: str, seed: int, mark: str) -> Repeat:
     kept = repeats.load(variant, seed, mark)
+    if kept and kept.diverged:
+        raise BadInput(
+            f"{variant} diverges with seed {seed}; make its `learning_rate` smaller."
+        )
     if not kept:
         raise BadInput(
             f"{variant} has not been trained with seed {seed} on this data by this "

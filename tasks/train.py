@@ -127,6 +127,10 @@ class Train(Settings):
         return Recipe(**{"epochs": self.epochs, "batch_size": self.batch_size, **own})
 
 
+class Diverged(BadInput):
+    """The weights grew beyond what can be computed with."""
+
+
 def train(
     train_split: Split,
     valid_split: Split,
@@ -146,8 +150,8 @@ def train(
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
 
     Raises:
-        BadInput: the weights grew beyond what can be computed with, or the images are
-            too small for the architecture.
+        Diverged: the weights grew beyond what can be computed with.
+        BadInput: the images are too small for the architecture.
     """
     device = devices.choose(settings.device, "train")
     recipe = settings.recipe(name)
@@ -176,7 +180,7 @@ def train(
         checkpoint.unlink(missing_ok=True)
     model = _model(training.network, facts, recipe.architecture, parameters)
     if not are_weights(model):
-        raise BadInput(
+        raise Diverged(
             f"The training of `{name}` diverged, so it is not kept; make its "
             "`learning_rate` in params.yaml smaller."
         )

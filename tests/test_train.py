@@ -372,7 +372,7 @@ def test_training_a_larger_network_is_the_plain_loop(
     )
     losses = []
     _, order, moves = seeded(settings)
-    for inputs, labels in batches(*parts, recipe, order, moves):
+    for inputs, labels in batches(parts[0], parts[1].scale, recipe, order, moves):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(network(inputs), labels)
         loss.backward()
