@@ -133,6 +133,19 @@ def test_a_convolution_takes_one_thread_and_gives_the_others_back(monkeypatch):
     assert (seen, after) == ([1], 2)
 
 
+def test_convolutions_are_done_on_a_few_images_at_a_time(monkeypatch):
+    monkeypatch.setattr(architectures, "TOGETHER", 4)
+    sizes = []
+    convolved = architectures._convolved
+    monkeypatch.setattr(
+        architectures,
+        "_convolved",
+        lambda own, some: (sizes.append(len(some)), convolved(own, some))[1],
+    )
+    found = scores("cnn", drawn("cnn", (8, 8)), images((8, 8), 9), (8, 8))
+    assert (sizes, len(found)) == ([4, 4, 1], 9)
+
+
 def test_torch_is_imported_for_convolutions_alone():
     program = (
         "import sys, numpy as np; from tasks.architectures import layout, scores\n"
