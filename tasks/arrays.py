@@ -2,8 +2,8 @@
 
 Each is a shape and a stream of bytes behind it, so that any number of images takes the
 memory of a few. They are read into one place rather than mapped, which is faster by a
-tenth, and does not end the process if somebody makes the file shorter meanwhile. A header is held to a pattern before anything is allocated by it; no
-pickle is ever loaded.
+tenth, and does not end the process if somebody makes the file shorter meanwhile. A
+header is held to a pattern before anything is allocated by it; no pickle is loaded.
 """
 
 import errno
