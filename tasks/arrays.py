@@ -1,8 +1,9 @@
 """Arrays of images in files: IDX (gzipped or not), .npy and .npz, read in order.
 
 Each is a shape and a stream of bytes behind it, so that any number of images takes the
-memory of a few. A header is held to a pattern before anything is allocated by it; no
-pickle is ever loaded.
+memory of a few. They are read into one place rather than mapped, which is faster by a
+tenth, and does not end the process if somebody makes the file shorter meanwhile. A
+header is held to a pattern before anything is allocated by it; no pickle is loaded.
 """
 
 import errno
@@ -16,8 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, cast
-
-import numpy as np
 
 from tasks import idx
 from tasks.ink import Unusable
@@ -42,17 +41,10 @@ LOCAL_HEADER = 30
 
 
 class Images(NamedTuple):
-    """Images that follow one another.
-
-    Attributes:
-        shape: how many, of how many rows and columns.
-        stream: at the first of them.
-        start: where it stands in the file; None if what is read has to be unpacked.
-    """
+    """Images that follow one another: how many of how many rows and columns."""
 
     shape: tuple[int, int, int]
     stream: IO[bytes]
-    start: int | None
 
 
 def holds_array(path: Path) -> bool:
@@ -76,18 +68,6 @@ def opened(path: Path) -> Iterator[Images]:
         with _refusing():
             images = _begun(file, path.stat().st_size)
         yield images
-
-
-def part(path: Path, images: Images, first: int, count: int) -> Pixels:
-    """Return `count` images from the `first`, mapped from the disk and read-only.
-
-    Each part has a mapping of its own: what was looked at takes no memory any more.
-    """
-    assert images.start is not None
-    size = math.prod(images.shape[1:])
-    shape = (count, *images.shape[1:])
-    mapped = np.memmap(path, np.uint8, "r", images.start + first * size, shape)
-    return mapped.view(np.ndarray)
 
 
 def fill(stream: IO[bytes], buffer: Pixels) -> int:
@@ -146,10 +126,8 @@ def _of_idx(file: IO[bytes], size: int | None) -> Images:
     if len(lengths) < 12:
         raise Unusable("it breaks off within its header")
     shape = struct.unpack(">3I", lengths)
-    if size is None:
-        return _checked(Images(shape, file, None), None)
-    follow = size - idx.LONGEST_HEADER
-    return _checked(Images(shape, file, idx.LONGEST_HEADER), follow)
+    follow = None if size is None else size - idx.LONGEST_HEADER
+    return _checked(Images(shape, file), follow)
 
 
 def _of_npy(file: IO[bytes], size: int) -> Images:
@@ -165,8 +143,7 @@ def _of_npy(file: IO[bytes], size: int) -> Images:
         raise Unusable("it holds no images as bytes, (N, rows, columns) of uint8")
     count, rows, columns = (int(n.rstrip(b"L")) for n in header[1].split(b", "))
     start = len(head) + len(length) + length_of
-    at = None if isinstance(file, zipfile.ZipExtFile) else file.tell()
-    return _checked(Images((count, rows, columns), file, at), size - start)
+    return _checked(Images((count, rows, columns), file), size - start)
 
 
 def _of_zip(file: IO[bytes]) -> Images:

@@ -24,8 +24,8 @@ NAMES = re.compile(
     r".+(\.(png|jpe?g|tiff?|npy|npz|idx3?)|[-.]idx3-ubyte|-images\.ubyte)(\.gz)?",
     re.IGNORECASE,
 )
-# Images of an array that make a batch: 6 MB of MNIST's.
-CHUNK = 8192
+# Images of an array that make a batch: 3 MB of MNIST's.
+CHUNK = 4096
 # Images that come one by one are looked at together.
 TOGETHER = 256
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         file: of each image which of `paths` it is from, (N,).
         number: of each image its place in its file, from 0, (N,).
         images: uint8 (N, rows, columns), blank where there is a reason; valid until the
-            batch after the next is asked for.
+            next batch is asked for.
         reasons: why an image can't be used, by its place in the batch.
         done: how much of `Extent.whole` came with it.
     """
@@ -167,19 +167,12 @@ def _of_file(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
 
 def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
     with arrays.opened(place.path) as found:
-        (count, *_), file, begins = found
+        (count, *_), file = found
         alike = found.shape[1:] == form.shape
-        if alike and begins is not None:
-            yield from pending.rest()
-            for start in range(0, count, CHUNK):
-                some = arrays.part(place.path, found, start, min(CHUNK, count - start))
-                yield _checked(place.name, start, some, form)
-            return
         chunk = CHUNK if alike else 1
-        # In turn, for a batch may be looked at while the next one is made.
-        buffers = np.empty((2, min(chunk, count), *found.shape[1:]), np.uint8)
+        buffer = np.empty((min(chunk, count), *found.shape[1:]), np.uint8)
         for start in range(0, count, chunk):
-            wanted = buffers[start // chunk % 2, : min(chunk, count - start)]
+            wanted = buffer[: min(chunk, count - start)]
             have, reason = _filled(file, wanted)
             if alike and have:
                 yield from pending.rest()
@@ -202,9 +195,7 @@ def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
 def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
     """Return images of an array, of which those of another form are brought to it."""
     odd, inverted = _of_another(images, form)
-    if len(odd) or len(inverted):
-        images = images.copy()
-        images[inverted] = form.brightest - images[inverted]
+    images[inverted] = form.brightest - images[inverted]
     reasons = {}
     for row in odd:
         try:

@@ -12,9 +12,8 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -49,9 +48,6 @@ MOST_SHOWN, MOST_LISTED = 500, 20
 MOST_LIST_BYTES = 1_000_000_000
 
 
-Item = TypeVar("Item")
-
-
 class Evaluate(Settings):
     """Section `evaluate` of params.yaml: see `tasks.evaluate`, which needs pandas.
 
@@ -72,16 +68,13 @@ class Chosen(NamedTuple):
 
 
 def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Rows]]:
-    """Yield each batch of images with its rows of the table.
-
-    The next batch is read while the caller is busy with one.
-    """
+    """Yield each batch of images with its rows of the table."""
     uncertain = "uncertain"
     if guesser.threshold is not None:
         uncertain = f"its probability is below {guesser.threshold:.4f}"
     limit = np.inf if guesser.threshold is None else guesser.threshold
-    guessed = ((batch, guesser.guess(batch.images)) for batch in batches)
-    for batch, (best, probability, runner_up) in _ahead(guessed):
+    for batch in batches:
+        best, probability, runner_up = guesser.guess(batch.images)
         usable = np.ones(len(best), np.bool_)
         reason = (probability < limit).astype(np.int32)
         reasons = ["", uncertain]
@@ -91,15 +84,6 @@ def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[tuple[Batch,
             reasons.append(why)
         columns = (best, probability, runner_up, usable, reasons, reason)
         yield batch, Rows(batch.paths, batch.file, batch.number, *columns)
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield `items`, of which another thread makes the next one meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
 
 
 def choose(wanted: str | None, start: Path) -> Chosen:

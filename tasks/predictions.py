@@ -151,15 +151,16 @@ def _columns(arrow: Any, rows: Rows, classes: tuple[str, ...]) -> list[Any]:
     """Return the rows as Arrow's arrays."""
 
     def words(codes: npt.NDArray[Any], names: list[str], none: Any = None) -> Any:
-        places = arrow.array(codes.astype(np.int32), mask=none)
+        places = arrow.array(codes.astype(np.int32, copy=False), mask=none)
         return arrow.DictionaryArray.from_arrays(places, names)
 
-    none, names = ~rows.usable, list(classes)
+    names = list(classes)
+    none = None if rows.usable.all() else ~rows.usable
     return [
         words(rows.file, [shown(each) for each in rows.paths]),
         arrow.array(rows.image),
         words(rows.prediction, names, none),
-        arrow.array(rows.probability.astype(np.float32), mask=none),
+        arrow.array(rows.probability.astype(np.float32, copy=False), mask=none),
         words(rows.runner_up, names, none),
         arrow.array(rows.reason > 0),
         words(rows.reason, rows.reasons),

@@ -31,8 +31,6 @@ def npz(save=np.savez, **members) -> bytes:
 
 def content_of(path) -> np.ndarray:
     with arrays.opened(path) as images:
-        if images.start is not None:
-            return arrays.part(path, images, 0, images.shape[0])
         buffer = np.empty(images.shape, np.uint8)
         assert arrays.fill(images.stream, buffer) == len(buffer)
         return buffer
@@ -54,18 +52,6 @@ def test_every_kind_of_file_gives_its_images(tmp_path, content):
     path.write_bytes(content)
     assert arrays.holds_array(path)
     assert (content_of(path) == IMAGES).all()
-
-
-def test_what_is_not_packed_is_mapped_where_it_stands(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(npz(images=IMAGES))
-    with arrays.opened(path) as images:
-        assert (arrays.part(path, images, 1, 2) == IMAGES[1:]).all()
-
-
-class Gadget:
-    def __reduce__(self):
-        raise AssertionError("it was pickled")
 
 
 @pytest.mark.parametrize(

@@ -124,17 +124,6 @@ def test_paths_can_be_listed_in_a_file(checkout, monkeypatch):
     assert [row["path"] for row in rows] == ["some/0.png", "some/1.png"]
 
 
-def test_what_goes_wrong_while_reading_ahead_is_raised_in_its_turn():
-    def items():
-        yield 1
-        raise ValueError("later")
-
-    ahead = predict._ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(ValueError, match="later"):
-        next(ahead)
-
-
 def test_the_flow_predicts_and_shows_the_least_certain(
     checkout, prefect_server, monkeypatch
 ):
