@@ -70,18 +70,15 @@ def test_where_all_diverged_there_is_no_best():
 @pytest.mark.parametrize(
     ("winner", "changes"),
     [
-        (Setting("sgd", 0.1, 64), "dvc exp run"),
-        (
-            Setting("sgd", 0.3, 64),
-            "dvc exp run -S train.variants.sgd.learning_rate=0.3",
-        ),
-        (Setting("sgd", 0.1, 32), "dvc exp run -S +train.variants.sgd.batch_size=32"),
+        (Setting("sgd", 0.1, 64), []),
+        (Setting("sgd", 0.3, 64), ["-S train.variants.sgd.learning_rate=0.3"]),
+        (Setting("sgd", 0.1, 32), ["-S +train.variants.sgd.batch_size=32"]),
         (
             Setting("adam", 1e-05, 64),
-            (
-                " -S train.variants.adam.learning_rate=1e-05"
-                " -S train.variants.adam.batch_size=64"
-            ),
+            [
+                "-S train.variants.adam.learning_rate=1e-05",
+                "-S train.variants.adam.batch_size=64",
+            ],
         ),
     ],
 )

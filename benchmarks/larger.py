@@ -1,0 +1,84 @@
+"""The larger networks of params.yaml, which are off as it comes: how good, how long.
+
+Trains each of the variants behind a `#` with the seeds 0 to N - 1 on the 50,000
+training images of MNIST, one thread, as the step does. Nothing is chosen by the test
+set.
+`python benchmarks/larger.py [N [VARIANT ...]]`; what is not named stays as measured.
+"""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import yaml
+
+sys.path.insert(0, str(measure.ROOT))
+
+from tasks import command, splits
+from tasks.settings import load
+from tasks.train import Train, Variant, train
+
+RESULT = Path(__file__).with_name("results") / "larger.json"
+OFF = re.compile(r"^    # (\w+): (\{.*\})$", re.MULTILINE)
+
+
+def variants() -> dict[str, Variant]:
+    """Return the variants of params.yaml that are turned off."""
+    text = (measure.ROOT / "params.yaml").read_text(encoding="utf-8")
+    return {
+        name: Variant.model_validate(yaml.safe_load(settings))
+        for name, settings in OFF.findall(text)
+    }
+
+
+def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
+    """Train a variant, and return seconds of training and accuracies."""
+    folder = measure.ROOT / "data" / "normalized"
+    parts = {part: splits.load(folder, part) for part in splits.SPLITS}
+    settings = settings.model_copy(update={"seed": seed})
+    started = time.perf_counter()
+    model, _ = train(
+        parts["train"], parts["valid"], splits.load_facts(folder), settings, name
+    )
+    seconds = time.perf_counter() - started
+    valid, test = (
+        round(float(np.mean(model.predict(part.images) == part.labels)), 4)
+        for part in (parts["valid"], parts["test"])
+    )
+    return {
+        "seed": seed,
+        "epochs": settings.recipe(name).epochs,
+        "seconds": round(seconds),
+        "valid": valid,
+        "test": test,
+    }
+
+
+def main() -> None:
+    """Measure, and write the result after every training."""
+    seeds, *names = sys.argv[1:] or ["3"]
+    command.limit_threads()
+    off = variants()
+    settings = load("train", Train, measure.ROOT / "params.yaml").model_copy(
+        update={"variants": off, "device": "cpu"}
+    )
+    for name in names or off:
+        rows = []
+        for seed in range(int(seeds)):
+            rows.append(measured(name, seed, settings))
+            print(name, rows[-1], flush=True)
+            found = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+            found |= {
+                "machine": measure.machine(),
+                "variants": {**found.get("variants", {}), name: rows},
+            }
+            RESULT.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
