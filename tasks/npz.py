@@ -123,14 +123,14 @@ def _opened(
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, origin: str) -> bytes:
     """Return the bytes of a member, of which `MAX_BYTES` are the most.
 
-    The library gives no more of one than the archive's directory announces.
+    Whatever more of it there is than the directory announces is not unpacked.
     """
     if member.file_size > MAX_BYTES:
         raise BadInput(f"{origin} unpacks to more than {MAX_BYTES:,} bytes.")
     if member.compress_type not in PACKED:
         raise BadInput(f"{origin} is packed in a way that NumPy never does.")
     with archive.open(member) as file:
-        return file.read()
+        return file.read(member.file_size)
 
 
 def _array(content: bytes, origin: str) -> Array:

@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from tasks import albums, bundles, files, npz, settings, sources, tables
+from tasks import albums, bundles, files, ink, npz, settings, sources, tables
 from tasks.albums import Look
 from tasks.bundles import Parts, Recipe
 from tasks.download import Download
@@ -26,7 +26,7 @@ from tasks.normalize import Normalize
 from tasks.schemas import Counts
 from tasks.settings import BadInput
 from tasks.sheets import Known
-from tasks.splits import Name, Split
+from tasks.splits import Name, Pixels, Split
 from tasks.validate import Validate, complaint, validate
 
 TEMPLATE = Path(__file__).with_name("data_sheet.yaml.j2")
@@ -37,6 +37,7 @@ BRIGHTEST = (1, 16, 255)
 HELD_OUT = 6  # one of so many images is for the test, and of the rest for validation
 MARGIN = 0.1  # of a measured limit
 MAX_CLASSES = 256
+LOOKED_AT = 500  # images, by which it is told whether they were made as MNIST's
 SEED = 0
 # Neighbours of different classes, as a share of what chance makes of them.
 ORDERED = 0.5
@@ -198,7 +199,25 @@ def _form(parts: Parts, guesses: list[str]) -> Form:
     if brightest != largest:
         guesses.append(f"the brightest pixel is {largest}, of {brightest} that can be")
     rows, columns = images[0].shape[1:]
-    return Form(shape=(rows, columns), brightest=brightest, box=None)
+    boxed = _boxed(images[0][:LOOKED_AT])
+    if boxed:
+        guesses.append(
+            f"they are made as MNIST's are: ink in a box of {BOX} x {BOX}, centred"
+        )
+    return Form(shape=(rows, columns), brightest=brightest, box=BOX if boxed else None)
+
+
+def _boxed(images: Pixels) -> bool:
+    """Return whether the ink of nearly every image fills the box, and is centred."""
+    if images.shape[1:] != SHAPE:
+        return False
+    fitting = 0
+    for image in images:
+        top, left, bottom, right = ink.box(image > 0)
+        off = np.array(ink.centre(image)) - np.array(SHAPE) / 2
+        longest = max(bottom - top, right - left)
+        fitting += BOX - 1 <= longest <= BOX and bool((abs(off) <= 1).all())
+    return fitting >= albums.NEARLY * len(images)
 
 
 def _brightest(value: int) -> int:
@@ -322,7 +341,7 @@ def _range(values: pd.Series, most: int) -> tuple[tuple[float, float], str]:
 def _form_note(found: Survey) -> str:
     form = found.kind.form
     if form.box:
-        return "ink is scaled into the box and centred by its mass; a guess"
+        return "its ink was scaled into the box and centred by its mass; a guess"
     if Path(found.source).is_dir() and form.shape == SHAPE:
         return "an image of another size is scaled to it as a whole"
     return "an image is taken as it is"
