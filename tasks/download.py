@@ -1,8 +1,10 @@
 """Get the data: four files in the IDX format, from the first source that has them.
 
-Reads the section `download` of the data sheet; writes the four uncompressed files to
-`data/raw`. Each is known by its SHA-256, so that whatever source serves, the same bytes
-arrive. A transfer that broke off is continued by the next run, from `data/.partial`.
+Reads the sections `download` and `images` of the data sheet; writes the four
+uncompressed files to `data/raw`. Each is known by its SHA-256, so that whatever source
+serves, the same bytes arrive, be they only made here of images that are kept otherwise
+(`tasks.bundles`). A transfer that broke off is continued by the next run, from
+`data/.partial`.
 """
 
 import hashlib
@@ -13,9 +15,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks import command, files, idx, sheets, sources
+from tasks import bundles, command, files, idx, sheets, sources
+from tasks.forms import Kind
 from tasks.mirrors import Unavailable
-from tasks.settings import BadInput, Settings, load, printable
+from tasks.settings import BadInput, Count, Settings, load, printable
 
 RAW = Path("data/raw")
 
@@ -42,18 +45,28 @@ class Download(Settings):
     """Section `download`: what to get, and from where.
 
     Attributes:
-        sources: tried in this order; what one may be is said in `tasks.sources.fetch`.
+        sources: tried in this order; what one may be is said in `tasks.sources.fetch`,
+            or with a `bundle` in `tasks.bundles`.
         timeout: seconds without an answer before a source is given up.
         sha256: file name -> hash of the uncompressed file.
+        max_bytes: of the largest file, where it is larger than any of MNIST's.
+        bundle: how the files are made of sources that have not the files themselves.
     """
 
     sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
     timeout: Annotated[float, Field(gt=0, le=sources.PATIENCE)]
     sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
+    max_bytes: Count | None = None
+    bundle: bundles.Recipe | None = None
 
 
-def download(settings: Download, folder: Path) -> str:
+def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
     """Put the four files into `folder`, all of them or none, and say who served them.
+
+    Args:
+        settings: what to get.
+        folder: where to.
+        kind: of the images; only a bundle is brought to it.
 
     Returns:
         The source that served; `folder` itself if it had the files already.
@@ -67,7 +80,7 @@ def download(settings: Download, folder: Path) -> str:
         print(f"{folder}: the four files are there already.")
         return str(folder)
     partial = folder.parent / ".partial"
-    source, contents = _first(settings, partial)
+    source, contents = _first(settings, kind, partial)
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     shutil.rmtree(partial, ignore_errors=True)
@@ -75,24 +88,39 @@ def download(settings: Download, folder: Path) -> str:
     return source
 
 
-def _first(settings: Download, partial: Path) -> tuple[str, sources.Files]:
+def _first(
+    settings: Download, kind: Kind | None, partial: Path
+) -> tuple[str, sources.Files]:
     """Return the first source that serves, with the files; print why others did not."""
     failures: list[BadInput] = []
     for source in settings.sources:
         try:
-            return source, sources.fetch(
-                source, settings.sha256, settings.timeout, partial
-            )
+            return source, _fetch(source, settings, kind, partial)
         except BadInput as failure:
             print(f"passed over: {failure}")
             failures.append(failure)
     later = any(isinstance(failure, Unavailable) for failure in failures)
     reasons = "; ".join(str(failure).rstrip(".") for failure in failures)
     advice = "try again later, or name" if later else "name"
+    changed = any(Path(source).exists() for source in settings.sources)
+    anew = ", or have the sheet written anew by `python -m flows.new_dataset`"
     raise (Unavailable if later else BadInput)(
         f"no source has the data: {reasons}; {advice} another one under "
-        "`download.sources` of the data sheet."
+        f"`download.sources` of the data sheet{anew if changed else ''}."
     )
+
+
+def _fetch(
+    source: str, settings: Download, kind: Kind | None, partial: Path
+) -> sources.Files:
+    """Return the four files of one source, taken as they are or made of a bundle."""
+    if settings.bundle is None or kind is None:
+        most = settings.max_bytes or 0
+        return sources.fetch(source, settings.sha256, settings.timeout, partial, most)
+    contents, notes = bundles.fetch(source, settings.bundle, kind, settings.sha256)
+    if notes:
+        print(printable(f"{source}: {notes}."))
+    return contents
 
 
 def _present(settings: Download, folder: Path) -> bool:
@@ -118,7 +146,9 @@ def _refuse_strangers(folder: Path) -> None:
 def main() -> None:
     """Download as the data sheet says."""
     command.parser(__doc__).parse_args()
-    download(load("download", Download, sheets.chosen()), RAW)
+    sheet = sheets.chosen()
+    settings, kind = load("download", Download, sheet), load("images", Kind, sheet)
+    download(settings, RAW, kind)
 
 
 if __name__ == "__main__":
