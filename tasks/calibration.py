@@ -49,6 +49,16 @@ class Calibration(Settings):
     ]
 
 
+class Promise(Settings):
+    """Section `evaluate` of params.yaml.
+
+    Attributes:
+        max_error: the share of the predictions kept that may be wrong.
+    """
+
+    max_error: float = Field(gt=0, lt=1)
+
+
 def calibrate(
     log_probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]
 ) -> Calibration:

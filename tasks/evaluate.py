@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from tasks import calibration, candidates, command, files, metrics, splits
+from tasks.calibration import Promise
 from tasks.models import Model
-from tasks.settings import BadInput, Settings, load
+from tasks.settings import BadInput, load
 from tasks.splits import Name, Split
 
 NORMALIZED = Path("data/normalized")
@@ -34,14 +34,8 @@ REPORTS = Path("reports")
 BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
 
 
-class Evaluate(Settings):
-    """Section `evaluate` of params.yaml.
-
-    Attributes:
-        max_error: the share of the predictions kept that may be wrong.
-    """
-
-    max_error: float = Field(gt=0, lt=1)
+class Evaluate(Promise):
+    """Section `evaluate` of params.yaml."""
 
 
 class Evaluation(NamedTuple):

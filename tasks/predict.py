@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
 from tqdm import tqdm
 
 from tasks import (
@@ -31,13 +30,14 @@ from tasks import (
     revisions,
     scores,
 )
+from tasks.calibration import Promise
 from tasks.candidates import MODELS
 from tasks.contacts import Contacts
 from tasks.guesses import Guesser
 from tasks.images import Batch
 from tasks.models import Model
 from tasks.predictions import Format, Rows
-from tasks.settings import BadInput, Settings, load
+from tasks.settings import BadInput, load
 
 METRICS = Path("reports/metrics.json")
 OUT = Path("predictions")
@@ -46,16 +46,6 @@ CHAMPION = "champion"
 MOST_SHOWN, MOST_LISTED = 500, 20
 # A list of paths of this length is a mistake.
 MOST_LIST_BYTES = 1_000_000_000
-
-
-class Evaluate(Settings):
-    """Section `evaluate` of params.yaml: see `tasks.evaluate`, which needs pandas.
-
-    Attributes:
-        max_error: the share of the predictions kept that may be wrong.
-    """
-
-    max_error: float = Field(gt=0, lt=1)
 
 
 class Chosen(NamedTuple):
@@ -153,7 +143,7 @@ def write(
 ) -> dict[str, Any]:
     """Predict, and write the three files into the folder `out`; return the summary."""
     predictions.need(kind)
-    settings = load("evaluate", Evaluate)
+    settings = load("evaluate", Promise)
     guesser = guesses.guesser(chosen.model, settings.max_error)
     noted = Contacts(most)
     extent = images.extent(wanted)
@@ -181,7 +171,7 @@ def write(
 
 
 def _summary(
-    chosen: Chosen, guesser: Guesser, settings: Evaluate, noted: Contacts
+    chosen: Chosen, guesser: Guesser, settings: Promise, noted: Contacts
 ) -> dict[str, Any]:
     """Return what is written beside the predictions."""
     return {

@@ -79,15 +79,25 @@ def _refuse(name: str, reasons: list[str]) -> None:
     sys.exit(REFUSED)
 
 
-def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
-    """Return what a candidate is compared with."""
-    if record is None:
+def _champion(
+    record: Record | None, candidate: Model, *, lost: bool
+) -> Model | Record | None:
+    """Return what a candidate is compared with.
+
+    A champion of another data set, which takes other images or tells other classes
+    apart, is as good as none.
+    """
+    about = candidate.description
+    if record is None or record.title not in (None, about.title):
         return None
     if champions.has_model(record):
         try:
-            return models.load(champions.FILE)
+            champion = models.load(champions.FILE)
         except models.Outdated:
             return record
+        of = champion.description
+        same = (of.form, of.classes) == (about.form, about.classes)
+        return champion if same else None
     if lost:
         return record
     raise BadInput(
@@ -117,7 +127,7 @@ def main() -> None:
         back = f"`python -m flows.rollback --to {md5[:8]}` puts it back"
         _refuse(name, [f"it was rolled back; {back}"])
     parts = {split: splits.load(NORMALIZED, split) for split in splits.SPLITS}
-    champion = _champion(before, lost=arguments.lost)
+    champion = _champion(before, candidate, lost=arguments.lost)
     verdict = promote(candidate, champion, parts["valid"], thresholds)
     if verdict.reasons:
         _refuse(name, verdict.reasons)
@@ -150,7 +160,7 @@ def _announcement(record: Record, before: Record | None) -> str:
     if before is None:
         return f"{said} in validation, and there was none before."
     if record.compared is None:
-        return f"{said} in validation; {before.model}, whose file is no use, was."
+        return f"{said} in validation; it could not be compared with {before.model}."
     return (
         f"{said} in validation, where {before.model} has "
         f"{record.compared.accuracy:.4f} ({record.compared.gained} images gained, "

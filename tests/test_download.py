@@ -293,13 +293,13 @@ def test_the_next_run_goes_on_where_a_mirror_broke_off(wanted, target, contents)
 
 @pytest.mark.parametrize(("there", "code"), [(True, 0), (False, 75)])
 def test_the_command_does_it_in_the_folder_it_is_run_in(
-    raw, wanted, dead, tmp_path, there, code
+    raw, wanted, sheet, dead, tmp_path, there, code
 ):
     sources = [dead, str(raw)] if there else [dead]
     (tmp_path / "params.yaml").write_text("dataset: small")
     (tmp_path / "datasets").mkdir()
-    sheet = yaml.safe_dump({"download": wanted | {"sources": sources}})
-    (tmp_path / "datasets" / "small.yaml").write_text(sheet)
+    text = yaml.safe_dump(sheet | {"download": wanted | {"sources": sources}})
+    (tmp_path / "datasets" / "small.yaml").write_text(text)
 
     done = subprocess.run(
         [sys.executable, "-m", "tasks.download"],

@@ -139,7 +139,7 @@ def test_a_champion_that_is_not_in_place_is_not_passed_over(
     # Unless it is lost: then it is held to the record.
     run(monkeypatch, "--lost")
     assert champions.current().compared is None
-    assert "whose file is no use" in capsys.readouterr().out
+    assert "it could not be compared with baseline" in capsys.readouterr().out
 
 
 def test_what_was_interrupted_is_mended_the_next_time(checkout, parts, monkeypatch):
@@ -181,3 +181,22 @@ def test_a_champion_of_an_earlier_version_is_held_to_its_record(
     record = champions.current()
     assert (record.replaces, record.compared) == (first, None)
     assert (record.title, record.architecture) == ("small digits", "linear")
+
+
+def test_a_champion_of_another_data_set_is_not_compared_with(
+    checkout, parts, monkeypatch, capsys
+):
+    by_name, facts = parts
+    good = put(of(1000, parts))
+    run(monkeypatch)
+    other = of(60, (by_name, facts.model_copy(update={"title": "letters"})))
+    put(other)
+    run(monkeypatch)
+    record = champions.current()
+    assert (record.title, record.replaces, record.compared) == ("letters", good, None)
+    assert capsys.readouterr().out.endswith("could not be compared with baseline.\n")
+
+    names = tuple("abcdefghij")
+    put(of(60, (by_name, facts.model_copy(update={"classes": names}))))
+    run(monkeypatch)
+    assert set(champions.current().recall) == set(names)
