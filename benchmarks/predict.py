@@ -4,7 +4,8 @@ The product is `images.reshape(n, -1).astype(np.float32) @ weights` in chunks th
 the cache, on the same mapped file; the step besides tells blank images, takes the
 softmax, writes the table as Parquet, the contact sheet and the summary. Both have one
 thread, and their seconds are those of the processor, which neighbours on the machine
-hardly change. The file has a million images, made by repeating MNIST's. `python benchmarks/predict.py [IMAGES ...]`.
+hardly change. The file has a million images, made by repeating MNIST's.
+`python benchmarks/predict.py [IMAGES ...]`.
 """
 
 import json
