@@ -62,7 +62,10 @@ class Contacts:
         self.set_aside += int(np.count_nonzero(rows.reason))
         if not rows.usable.all():
             self._note(rows)
-        near = np.flatnonzero(rows.usable & (rows.probability < self._limit))
+        below = rows.usable & (rows.probability < self._limit)
+        if not below.any():
+            return
+        near = np.flatnonzero(below)
         for row in near[np.argsort(rows.probability[near], kind="stable")].tolist():
             probability = float(rows.probability[row])
             if probability >= self._limit:
@@ -78,7 +81,10 @@ class Contacts:
 
     def least_certain(self) -> list[Contact]:
         """Return what is kept, the least certain first."""
-        return [contact for *_, contact in sorted(self._kept, reverse=True)]
+        return [
+            contact._replace(path=shown(contact.path))
+            for *_, contact in sorted(self._kept, reverse=True)
+        ]
 
     def _note(self, rows: Rows) -> None:
         for row in np.flatnonzero(~rows.usable):
@@ -129,7 +135,7 @@ def png(pixels: Pixels, top: int) -> str:
 
 def _contact(rows: Rows, images: Pixels, row: int) -> Contact:
     return Contact(
-        shown(rows.paths[rows.file[row]]),
+        rows.paths[rows.file[row]],
         int(rows.image[row]),
         images[row].copy(),
         int(rows.prediction[row]),

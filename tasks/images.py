@@ -195,7 +195,8 @@ def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
 def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
     """Return images of an array, of which those of another form are brought to it."""
     odd, inverted = _of_another(images, form)
-    images[inverted] = form.brightest - images[inverted]
+    if len(inverted):
+        images[inverted] = form.brightest - images[inverted]
     reasons = {}
     for row in odd:
         try:
@@ -218,7 +219,7 @@ def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
     if form.box is None:
         if form.brightest < scans.WHITE:
             odd |= images.max(axis=(1, 2)) > form.brightest
-        return np.flatnonzero(odd), np.flatnonzero([])
+        return _places(odd), _places(odd[:0])
     # All four at once, without a copy: this is asked of every image.
     left, right = (
         images[:, :: form.shape[0] - 1, 0],
@@ -228,7 +229,12 @@ def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
     darkest = np.minimum(darkest[:, 0], darkest[:, -1])
     inverted = darkest == form.brightest
     odd |= (darkest > 0) & ~inverted
-    return np.flatnonzero(odd), np.flatnonzero(inverted & ~odd)
+    return _places(odd), _places(inverted & ~odd)
+
+
+def _places(true: npt.NDArray[np.bool_]) -> Rows:
+    """Return where it is True; that it is nowhere is seen a hundred times faster."""
+    return np.flatnonzero(true) if true.any() else np.empty(0, np.intp)
 
 
 def _alike_in_the_middle(images: Pixels) -> npt.NDArray[np.bool_]:

@@ -54,6 +54,13 @@ def test_every_kind_of_file_gives_its_images(tmp_path, content):
     assert (content_of(path) == IMAGES).all()
 
 
+def out_of_place() -> bytes:
+    """An archive that says its directory begins behind the file."""
+    content = bytearray(npz(images=IMAGES))
+    content[-5] = 1  # the third of four bytes
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -79,6 +86,7 @@ def test_every_kind_of_file_gives_its_images(tmp_path, content):
         (npz(a=IMAGES.astype(float)), "it holds no images as bytes"),
         (b"PK\3\4", "it is no archive of arrays that can be read"),
         (npz(images=IMAGES)[:-30], "it is no archive of arrays that can be read"),
+        (out_of_place(), "it is no archive of arrays that can be read"),
     ],
 )
 def test_what_a_header_announces_is_held_against_the_file(tmp_path, content, reason):

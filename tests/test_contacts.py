@@ -54,6 +54,11 @@ def test_the_least_certain_are_kept_in_order_and_of_equals_the_first():
     assert noted.images == 8
 
 
+def test_of_one_batch_the_more_certain_take_no_place():
+    kept = filled(2, rows(0.3, 0.1, 0.2)).least_certain()
+    assert [contact.image for contact in kept] == [1, 2]
+
+
 def test_a_sheet_of_none_keeps_none():
     assert filled(0, rows(0.1, 0.2)).least_certain() == []
 

@@ -32,6 +32,8 @@ def overlap(found, wanted) -> float:
         {"paper": 0, "pen": 255, "shadow": 0, "noise": 0},
         {"paper": 220, "pen": 60, "shadow": 0.6, "noise": 12},
         {"paper": 40, "pen": 200, "shadow": 0.6, "noise": 12},
+        # The paper in the shadow is darker than the ink in the light.
+        {"paper": 230, "pen": 130, "shadow": 0.7, "noise": 3},
     ],
 )
 def test_ink_is_found_in_either_polarity_in_shadow_and_noise(light):

@@ -104,11 +104,17 @@ def test_without_a_box_the_whole_image_is_scaled_and_its_polarity_left_alone():
     assert (scans.to_form(own, WHOLE) == own).all()
 
 
+def gif() -> bytes:
+    buffer = io.BytesIO()
+    paper(30).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "it is not a PNG, JPEG or TIFF image"),
-        (b"GIF89a" + bytes(100), "it is not a PNG, JPEG or TIFF image"),
+        (gif(), "it is not a PNG, JPEG or TIFF image"),
     ],
 )
 def test_what_is_no_image_has_a_reason(tmp_path, content, reason):
