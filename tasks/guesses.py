@@ -19,6 +19,8 @@ from tasks.splits import Floats, Pixels
 
 # Of as many images as these the inputs stay in the processor's cache.
 CHUNK = 512
+# Columns that a product takes at once, and how many left over are done one by one.
+EIGHT, FEW = 8, 2
 
 Places = npt.NDArray[np.intp]
 
@@ -80,23 +82,46 @@ def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
     scale, measured = about.scale, about.calibration
     cooled = 1 / measured.temperature if measured else 1.0
     of_inputs = model.tensors["weights"].astype(np.float64) * cooled
-    weights = (of_inputs / (scale.divisor * scale.std)).astype(np.float32)
+    weights = of_inputs / (scale.divisor * scale.std)
     offset = scale.mean / scale.std * of_inputs.sum(axis=0)
-    bias = (model.tensors["bias"] * cooled - offset).astype(np.float32)
-    room = np.empty((CHUNK, len(weights)), np.float32)
+    bias = model.tensors["bias"] * cooled - offset
+    # Only differences count: one class has the score 0, and is not multiplied.
+    products = _products((weights - weights[:, -1:])[:, :-1].astype(np.float32))
+    added = (bias - bias[-1]).astype(np.float32)[:, None]
 
     def guess(images: Pixels) -> Guesses:
-        pixels = images.reshape(len(images), -1)
-        scores = np.empty((len(images), len(bias)), np.float32)
-        for start in range(0, len(images), CHUNK):
+        scores = np.zeros((len(bias), len(images)), np.float32)
+        products(images.reshape(len(images), -1), scores)
+        scores += added
+        return _of_scores(scores)
+
+    return guess
+
+
+def _products(weights: Floats) -> Callable[[Pixels, Floats], None]:
+    """Return what writes `weights.T @ pixels.T` of pixels, (N, inputs), into rows.
+
+    OpenBLAS multiplies eight columns as fast as six; what is left of them is faster
+    alone, as vectors: nine columns take 0.8 of the time that they take at once.
+    """
+    inputs, columns = weights.shape
+    even = columns - columns % EIGHT if columns % EIGHT <= FEW else columns
+    together = np.ascontiguousarray(weights[:, :even])
+    alone = [np.ascontiguousarray(weights[:, n]) for n in range(even, columns)]
+    room = np.empty((CHUNK, inputs), np.float32)
+
+    def write(pixels: Pixels, rows: Floats) -> None:
+        for start in range(0, len(pixels), CHUNK):
             some = pixels[start : start + CHUNK]
             floats = room[: len(some)]
             np.copyto(floats, some)
-            np.matmul(floats, weights, out=scores[start : start + CHUNK])
-        scores += bias
-        return _of_scores(scores.T)
+            part = rows[:, start : start + CHUNK]
+            if even:
+                part[:even] = (floats @ together).T
+            for row, column in enumerate(alone, start=even):
+                np.dot(floats, column, out=part[row])
 
-    return guess
+    return write
 
 
 def _of_any(model: Model) -> Callable[[Pixels], Guesses]:

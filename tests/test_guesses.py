@@ -46,3 +46,14 @@ def test_a_model_that_was_not_calibrated_keeps_nothing():
     about = model.description.model_copy(update={"calibration": None})
     plain = guesses.guesser(model.model_copy(update={"description": about}), 0.01)
     assert (plain.temperature, plain.threshold) == (None, None)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 8, 9, 10, 12, 17, 25])
+def test_any_number_of_columns_is_multiplied(images, columns):
+    random = np.random.default_rng(4)
+    weights = random.normal(size=(784, columns)).astype(np.float32)
+    rows = np.zeros((columns, 1000), np.float32)
+    pixels = images[:1000].reshape(1000, -1)
+    guesses._products(weights)(pixels, rows)
+    wanted = pixels.astype(np.float64) @ weights
+    assert pytest.approx(wanted, rel=1e-4, abs=0.1) == rows.T
