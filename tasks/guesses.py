@@ -18,7 +18,7 @@ from tasks.models import Model
 from tasks.splits import Floats, Pixels
 
 # Of as many images as these the inputs stay in the processor's cache.
-CHUNK = 512
+CHUNK = 256
 # Columns that a product takes at once, and how many left over are done one by one.
 EIGHT, FEW = 8, 2
 

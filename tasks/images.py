@@ -24,8 +24,8 @@ NAMES = re.compile(
     r".+(\.(png|jpe?g|tiff?|npy|npz|idx3?)|[-.]idx3-ubyte|-images\.ubyte)(\.gz)?",
     re.IGNORECASE,
 )
-# Images of an array that make a batch: 3 MB of MNIST's.
-CHUNK = 4096
+# Images of an array that make a batch: 1.6 MB of MNIST's.
+CHUNK = 2048
 # Images that come one by one are looked at together.
 TOGETHER = 256
 
