@@ -5,6 +5,7 @@ A table is known by its header. `python benchmarks/readme.py`.
 
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,54 @@ def seeds() -> Table:
     ]
 
 
+def larger() -> Table:
+    """Return how good the larger networks are, and how long they take."""
+
+    def spread(rows: list[dict[str, Any]], key: str) -> str:
+        values = [row[key] for row in rows]
+        if len(values) == 1:
+            return f"{values[0]:.4f}"
+        return f"{min(values):.4f} to {max(values):.4f}"
+
+    return [
+        ["larger network", "seeds", "epochs", "seconds", "validation", "test"],
+        *(
+            [
+                f"`{name}`",
+                str(len(rows)),
+                str(rows[0]["epochs"]),
+                str(round(statistics.median(row["seconds"] for row in rows))),
+                spread(rows, "valid"),
+                spread(rows, "test"),
+            ]
+            for name, rows in _result("larger")["variants"].items()
+        ),
+    ]
+
+
+def handmade() -> Table:
+    """Return what becomes of digits that are not MNIST's."""
+    kinds = _result("handmade")["kinds"]
+    rows = {kind: kinds[kind] for kind in sorted(kinds) if kind != "all"}
+    rows["all"] = kinds["all"]
+    return [
+        ["digits made by hand", "images", "right", "set aside", "wrong", "set aside"],
+        *(
+            [
+                kind.replace("_", ", "),
+                *(
+                    str(counts[key])
+                    for key in (
+                        *("images", "right", "right_set_aside"),
+                        *("wrong", "wrong_set_aside"),
+                    )
+                ),
+            ]
+            for kind, counts in rows.items()
+        ),
+    ]
+
+
 def epoch() -> Table:
     """Return what an epoch costs: ratios to the floor, and of a textbook's loop."""
     ratios = _result("epoch")["ratios"]
@@ -83,7 +132,7 @@ def job() -> Table:
 
 def renewed(text: str) -> str:
     """Return the README with its tables as they should be now."""
-    for table in (models(), seeds(), epoch(), job()):
+    for table in (models(), seeds(), larger(), handmade(), epoch(), job()):
         first = re.escape("| " + " | ".join(table[0]) + " |\n")
         new = artifacts.markdown(table) + "\n"
         text, found = re.subn(rf"{first}(\|.*\n)+", lambda _, new=new: new, text)
