@@ -29,7 +29,8 @@ SEED = 0
 
 def networks_from(layer: networks.Layer, inputs: int) -> nn.Module:
     """Return a network with the initial parameters that all contenders share."""
-    return networks.build(layer, inputs, 10, torch.Generator().manual_seed(SEED))
+    generator = torch.Generator().manual_seed(SEED)
+    return networks.build("linear", layer, (1, inputs), 10, generator)
 
 
 def ours(
@@ -45,7 +46,7 @@ def ours(
         order = torch.Generator().manual_seed(SEED)
         training = Training(network, METHODS[variant.gradient], update, order)
         training.descend(data, BATCH_SIZE)
-        return networks.coefficients(network)[0]
+        return networks.tensors(network)["weights"]
 
     return epoch
 
@@ -59,7 +60,7 @@ def textbook(
     def epoch() -> torch.Tensor:
         network = networks_from(variant.layer, x.shape[1])
         if variant.layer == "scratch":
-            network = Lesson(*networks.coefficients(network))
+            network = Lesson(**networks.tensors(network))
         rule = torch.optim.Adam if variant.update == "adam" else torch.optim.SGD
         optimizer = rule(network.parameters(), lr=variant.learning_rate)
         loss_function = nn.NLLLoss()
@@ -73,7 +74,7 @@ def textbook(
             losses.append(loss.item())
         if isinstance(network, Lesson):
             return network.weights.detach()
-        return networks.coefficients(network)[0]
+        return networks.tensors(network)["weights"]
 
     return epoch
 
@@ -114,7 +115,7 @@ def main() -> None:
     folder = measure.ROOT / "data" / "normalized"
     settings = load("train", Train, measure.ROOT / "params.yaml")
     device = devices.choose(settings.device, "train")
-    split, scale = splits.load(folder, "train"), splits.load_scale(folder)
+    split, scale = splits.load(folder, "train"), splits.load_facts(folder).scale
     labels = split.labels.astype(np.int64)
     data = Data(np.array(split.images), labels, scale, device)
     x, y = torch.from_numpy(scale.standardize(split.images)), torch.from_numpy(labels)

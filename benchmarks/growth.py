@@ -55,7 +55,7 @@ def measure_one(path: str, times: int) -> None:
     train(
         split,
         splits.load(folder, "valid"),
-        splits.load_scale(folder),
+        splits.load_facts(folder),
         settings.model_copy(update={"epochs": 1}),
         VARIANT,
     )

@@ -15,7 +15,7 @@ from prefect.settings import get_current_settings
 from flows.background import Unready
 
 NAME = "mnist-sgd alarms"
-FLOWS = ["mnist-sgd", "rollback"]
+FLOWS = ["mnist-sgd", "predict", "rollback"]
 # The names of states, not their types: `Refused` is of the type Completed.
 STATES = ["Failed", "Crashed", "TimedOut", "Refused", "Late"]
 

@@ -30,9 +30,14 @@ from tasks.settings import load
 
 POOL = "mnist-sgd"
 NIGHTLY = "mnist-sgd/nightly"
-NAMES = (NIGHTLY, "mnist-sgd/on-demand", "rollback/rollback")
+NAMES = (NIGHTLY, "mnist-sgd/on-demand", "predict/batch", "rollback/rollback")
 # What a deployment takes from the checkout when it is made, and not at every run.
-RECORDED = ("prefect.yaml", "flows/pipeline.py", "flows/rollback.py")
+RECORDED = (
+    "prefect.yaml",
+    "flows/pipeline.py",
+    "flows/predict.py",
+    "flows/rollback.py",
+)
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 

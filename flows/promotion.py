@@ -61,15 +61,23 @@ def _best() -> bytes:
 
 def _recovered(champion: Record) -> bool:
     """Return whether the champion's file is there, or could be got from DVC."""
-    if champions.has_model(champion):
-        return True
     try:
-        remote.fetch_object(Path(), champion.md5, champions.FILE)
+        recover(champion)
     except remote.Missing as reason:
         get_run_logger().warning("%s It is held to its record.", reason)
         return False
-    get_run_logger().info("The champion's file came back from DVC.")
     return True
+
+
+def recover(champion: Record) -> None:
+    """Get the champion's file from DVC's cache or remote, if it is not there.
+
+    Raises:
+        RemoteError: neither has it, or the remote can't be used.
+    """
+    if not champions.has_model(champion):
+        remote.fetch_object(Path(), champion.md5, champions.FILE)
+        get_run_logger().info("The champion's file came back from DVC.")
 
 
 def _hold(children: Children, command: str) -> State[Any]:

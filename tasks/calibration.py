@@ -104,12 +104,14 @@ def threshold(calibration: Calibration, max_error: float) -> float | None:
     Returns:
         None where nothing can be promised: too many errors, or too few images.
     """
-    best = None
+    best, risk = None, RISK / len(STARTS)
     for start in STARTS:
         for limit, kept, wrong in calibration.curve:
-            if kept < start * calibration.images:
+            # So few could not prove it, were all of them right.
+            too_few = bdtr(0, kept, max_error) > risk
+            if too_few or kept < start * calibration.images:
                 continue
-            if bdtr(wrong, kept, max_error) > RISK / len(STARTS):
+            if bdtr(wrong, kept, max_error) > risk:
                 break
             best = limit if best is None else min(best, limit)
     return best

@@ -1,4 +1,4 @@
-"""What the images of a data set are, in the words that data, models and reports share."""
+"""What the images of a data set are, as data, models and reports have it in common."""
 
 from typing import Annotated, Self
 

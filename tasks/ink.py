@@ -81,6 +81,8 @@ def scaled(digit: Floats, box: int) -> Floats:
     if width < THINNEST:
         radius = FINE * (THICKENED - width) / 2
         fine = ndimage.grey_dilation(fine, footprint=_disc(radius))
+        # Made small, thin lines were pale but where they cross.
+        fine = np.clip(fine / np.median(fine[mask]), 0, 1)
     small = np.clip(_fitted(_cropped(fine), box), 0, 1)
     return np.asarray(small / max(float(small.max()), 1e-9), np.float32)
 

@@ -1,9 +1,9 @@
 """Split the raw data as the lesson does, and measure the scale of its pixels.
 
-Reads `data/raw/` and the data sheet, writes `data/normalized/` (see `tasks.splits`). The validation images
-are the last ones of the training files. Mean and standard deviation are those of the
-training split alone, for the other two stand for images not seen yet; they are stored
-beside the pixels, which stay bytes.
+Reads `data/raw/` and the data sheet, writes `data/normalized/` (see `tasks.splits`).
+The validation images are the last ones of the training files. Mean and standard
+deviation are those of the training split alone, for the other two stand for images not
+seen yet; they are stored beside the pixels, which stay bytes.
 """
 
 from pathlib import Path
@@ -38,8 +38,8 @@ def normalize(
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(
-            f"`normalize.validation` of the data sheet is {held_out}, but there are only "
-            f"{len(training.images)} training images; make it smaller."
+            f"`normalize.validation` of the data sheet is {held_out}, but there are "
+            f"only {len(training.images)} training images; make it smaller."
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])
     valid = Split(training.images[-held_out:], training.labels[-held_out:])

@@ -1,4 +1,4 @@
-"""The data sheet: the file of facts on the data set that `dataset` in params.yaml names.
+"""The data sheet: the facts on the data set that `dataset` in params.yaml names.
 
 `datasets/NAME.yaml` has a section for every step that is given any of them, and the
 section `images`, which says what the images are (`tasks.forms.Kind`). No other file

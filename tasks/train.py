@@ -9,17 +9,20 @@ one goes on from there and ends with the same weights.
 """
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     model_validator,
 )
+from torch import nn
 from tqdm import tqdm
 
 from tasks import (
@@ -29,17 +32,21 @@ from tasks import (
     files,
     models,
     networks,
+    schedules,
     splits,
     updates,
 )
+from tasks.architectures import Architecture
 from tasks.devices import Device
 from tasks.gradients import METHODS, Method
 from tasks.models import Description, Model, are_weights, calibrated
 from tasks.networks import Layer
-from tasks.settings import BadInput, Count, Settings, Word, load
+from tasks.schedules import Schedule
+from tasks.settings import BadInput, Count, Parameters, Settings, Word, load
+from tasks.shifts import Shifts
 from tasks.splits import Facts, Split
 from tasks.training import Data, Training
-from tasks.updates import Rule
+from tasks.updates import ADAMS, Rule
 
 NORMALIZED = Path("data/normalized")
 MODELS = Path("models")
@@ -50,22 +57,50 @@ class Variant(Settings):
     """One entry of `train.variants`.
 
     Attributes:
+        architecture: `linear` (one layer), `mlp` or `cnn`: see `tasks.architectures`.
         layer: `sequential` (torch's parts) or `scratch` (written by hand).
         gradient: by `autograd`, or `analytic`, by a formula (of the layer `scratch`).
-        update: `adam` or `sgd` (torch's optimizers), or `manual`.
-        learning_rate: of the update.
+        update: `adam` or `sgd` (torch's optimizers), `manual` (SGD by hand) or
+            `manual_adam`.
+        learning_rate: of the update; the highest one, if it follows a schedule.
+        momentum: of SGD: see `tasks.updates.Manual`.
+        weight_decay: what the gradient has added, times the parameter.
+        schedule: of the learning rate: see `tasks.schedules`.
+        shift: pixels that images are moved by, at most, while they are trained on.
+        epochs, batch_size: of this variant; None: those of the section.
     """
 
+    architecture: Architecture = "linear"
     layer: Layer
     gradient: Method = "autograd"
     update: Rule
     learning_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0
+    weight_decay: NonNegativeFloat = 0
+    schedule: Schedule = "constant"
+    shift: Annotated[int, Field(ge=0, le=4)] = 0
+    epochs: Count | None = None
+    batch_size: Count | None = None
 
     @model_validator(mode="after")
-    def _gradient_is_of_the_layer(self) -> Self:
+    def _settings_go_together(self) -> Self:
+        if self.architecture != "linear" and self.layer != "sequential":
+            raise ValueError(
+                f"the architecture '{self.architecture}' is of the layer 'sequential' "
+                "alone"
+            )
         if self.gradient == "analytic" and self.layer != "scratch":
             raise ValueError("the analytic gradient is of the layer 'scratch' alone")
+        if self.momentum and self.update in ADAMS:
+            raise ValueError(f"the update '{self.update}' has a momentum of its own")
         return self
+
+
+class Recipe(Variant):
+    """A variant in which nothing is left open."""
+
+    epochs: Count
+    batch_size: Count
 
 
 class Train(Settings):
@@ -73,8 +108,9 @@ class Train(Settings):
 
     Attributes:
         seed: of the initial parameters and of the order of the images.
-        epochs: passes over the training images.
-        batch_size: images per update; the last batch of an epoch may be smaller.
+        epochs: passes over the training images, of variants that name none.
+        batch_size: images per update, likewise; the last batch of an epoch may be
+            smaller.
         device: `auto` takes CUDA where there is any.
         variants: the networks, by name.
     """
@@ -84,6 +120,11 @@ class Train(Settings):
     batch_size: Count
     device: Device
     variants: dict[Word, Variant] = Field(min_length=1)
+
+    def recipe(self, name: str) -> Recipe:
+        """Return a variant, with what it leaves open filled in."""
+        own = self.variants[name].model_dump(exclude_none=True)
+        return Recipe(**{"epochs": self.epochs, "batch_size": self.batch_size, **own})
 
 
 def train(
@@ -105,22 +146,18 @@ def train(
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
 
     Raises:
-        BadInput: the weights grew beyond what can be computed with.
+        BadInput: the weights grew beyond what can be computed with, or the images are
+            too small for the architecture.
     """
     device = devices.choose(settings.device, "train")
-    variant = settings.variants[name]
+    recipe = settings.recipe(name)
     data, held_out = (
         Data(part.images, part.labels.astype(np.int64), facts.scale, device)
         for part in (train_split, valid_split)
     )
-    parameters = {
-        **settings.model_dump(exclude={"variants", "device"}),
-        **variant.model_dump(),
-    }
-    training = _begin(
-        settings.seed, variant, train_split.images[0].size, len(facts.classes), device
-    )
-    if settings.epochs == 1:
+    parameters = {"seed": settings.seed, **recipe.model_dump()}
+    training = _begin(settings.seed, recipe, data, len(facts.classes))
+    if recipe.epochs == 1:
         checkpoint = None
     mark = ""
     if checkpoint:
@@ -130,16 +167,14 @@ def train(
         if kept and training.fits(kept):
             training.restore(kept)
     done = len(training.accuracy)
-    epochs = range(done, settings.epochs)
-    for _ in tqdm(epochs, name, settings.epochs, initial=done, unit="epoch", delay=1):
-        training.epoch(data, held_out, settings.batch_size)
+    epochs = range(done, recipe.epochs)
+    for _ in tqdm(epochs, name, recipe.epochs, initial=done, unit="epoch", delay=1):
+        training.epoch(data, held_out, recipe.batch_size)
         if checkpoint:
             checkpoints.save(checkpoint, mark, training.state())
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    description = Description(**dict(facts), link="softmax", parameters=parameters)
-    weights, bias = (c.numpy() for c in networks.coefficients(training.network))
-    model = Model(tensors={"weights": weights, "bias": bias}, description=description)
+    model = _model(training.network, facts, recipe.architecture, parameters)
     if not are_weights(model):
         raise BadInput(
             f"The training of `{name}` diverged, so it is not kept; make its "
@@ -148,18 +183,52 @@ def train(
     return calibrated(model, valid_split), training
 
 
-def _begin(
-    seed: int, variant: Variant, inputs: int, classes: int, device: torch.device
-) -> Training:
+def _begin(seed: int, recipe: Recipe, data: Data, classes: int) -> Training:
     """Return a training with fresh parameters."""
-    # Of two generators: every variant sees the same batches, whatever it drew at first.
-    initial, order = (
+    # Of three generators: every variant sees the same batches, whatever it drew at
+    # first, and whether it moves the images or not.
+    initial, order, moves = (
         torch.Generator().manual_seed(int(number))
-        for number in np.random.SeedSequence(seed).generate_state(2)
+        for number in np.random.SeedSequence(seed).generate_state(3)
     )
-    network = networks.build(variant.layer, inputs, classes, initial).to(device)
-    update = updates.build(variant.update, network.parameters(), variant.learning_rate)
-    return Training(network, METHODS[variant.gradient], update, order)
+    network = networks.build(
+        recipe.architecture, recipe.layer, data.shape, classes, initial
+    ).to(data.device)
+    update = updates.build(
+        recipe.update,
+        network.parameters(),
+        recipe.learning_rate,
+        recipe.momentum,
+        recipe.weight_decay,
+    )
+    total = recipe.epochs * data.batches(recipe.batch_size)
+    cycle = partial(schedules.one_cycle, total=total, highest=recipe.learning_rate)
+    return Training(
+        network,
+        METHODS[recipe.gradient],
+        update,
+        order,
+        rate=cycle if recipe.schedule == "one_cycle" else None,
+        shifts=Shifts(recipe.shift, data.shape, moves) if recipe.shift else None,
+    )
+
+
+def _model(
+    network: nn.Module,
+    facts: Facts,
+    architecture: Architecture,
+    parameters: Parameters,
+) -> Model:
+    """Return what is saved of `network`."""
+    return Model(
+        tensors={name: one.numpy() for name, one in networks.tensors(network).items()},
+        description=Description(
+            **dict(facts),
+            architecture=architecture,
+            link="softmax",
+            parameters=parameters,
+        ),
+    )
 
 
 def _write(name: str, model: Model, training: Training) -> None:
@@ -193,7 +262,7 @@ def main() -> None:
     model, training = train(*parts, facts, settings, name, CHECKPOINTS / name)
     seconds = time.perf_counter() - started
     _write(name, model, training)
-    images = settings.epochs * len(parts[0].labels)
+    images = settings.recipe(name).epochs * len(parts[0].labels)
     print(
         f"{name}: accuracy {training.accuracy[-1, 1]:.4f} in validation, loss "
         f"{training.loss[0]:.4f} at first; {seconds:.1f} s, "

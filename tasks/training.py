@@ -2,7 +2,8 @@
 
 Images stay bytes until they are in a batch: a fourth of the memory, for no time. What
 need not be done for every batch is done once for an epoch. On a GPU the epoch is one
-CUDA graph, recorded from the same loop and replayed without the CPU.
+CUDA graph, recorded from the same loop and replayed without the CPU, unless something
+changes from step to step.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.shifts import Shifts
 from tasks.splits import Pixels, Scale
 from tasks.updates import Update
 
@@ -19,8 +21,9 @@ from tasks.updates import Update
 # read in windows of this many, which are made of blocks of neighbours in the file.
 WINDOW = 2**17
 BLOCK = 2**10
-# Images that the accuracy is measured on at a time.
-MEASURED_TOGETHER = 2**12
+# Images that the accuracy is measured on at a time: what a network makes of more than
+# these has no room in a processor's cache.
+MEASURED_TOGETHER = 2**8
 # What grows by the epoch.
 HISTORY = frozenset({"loss", "accuracy"})
 
@@ -59,8 +62,24 @@ class Data:
         whole = device.type == "cuda" or len(images) <= WINDOW
         self._window = self._read([slice(0, len(images))]) if whole else None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        rows, columns = self._images.shape[1:]
+        return rows, columns
+
     def __len__(self) -> int:
         return len(self._images)
+
+    def batches(self, batch_size: int) -> int:
+        """Return the number of batches of an epoch.
+
+        Of images in several windows, each of which ends with a smaller batch, it may be
+        one more or less, by which of them has the last images of the file.
+        """
+        window = WINDOW if self._window is None else len(self)
+        whole = [min(window, len(self) - at) for at in range(0, len(self), window)]
+        return sum(-(-images // batch_size) for images in whole)
 
     def windows(self, order: torch.Generator | None = None) -> Iterator[Window]:
         """Yield all images, window by window; with `order`, blocks in random order."""
@@ -102,6 +121,8 @@ class Training:
         gradient: see `tasks.gradients`.
         update: see `tasks.updates`.
         order: of the images; a generator on the CPU.
+        rate: the learning rate of a step, by its number from 0; None: the update's own.
+        shifts: of the images; None: they stay in their place.
 
     Attributes:
         loss: of each batch until now, (batches,).
@@ -114,6 +135,8 @@ class Training:
         gradient: Gradient,
         update: Update,
         order: torch.Generator,
+        rate: Callable[[int], float] | None = None,
+        shifts: Shifts | None = None,
     ) -> None:
         self.network = network
         self.loss = torch.empty(0)
@@ -121,6 +144,9 @@ class Training:
         self._gradient = gradient
         self._update = update
         self._order = order
+        self._rate = rate
+        self._shifts = shifts
+        self._steps_taken = 0
         self._recording: _Recording | None = None
 
     def epoch(self, data: Data, held_out: Data, batch_size: int) -> None:
@@ -131,19 +157,29 @@ class Training:
 
     def descend(self, data: Data, batch_size: int) -> Tensor:
         """Take a step for every batch of `data`, and return the losses, (batches,)."""
+        self.network.train()
         windows = data.windows(self._order)
         return torch.cat([self._descend(data, some, batch_size) for some in windows])
 
     def _descend(self, data: Data, window: Window, batch_size: int) -> Tensor:
         """Take a step for every batch of a window, in random order."""
         rows = torch.randperm(len(window.classes), generator=self._order)
-        if data.device.type != "cuda":
-            return self._steps(data, window, rows, batch_size)
+        rows = rows.to(data.device)
+        if not self._is_recorded(data.device):
+            return self._steps(data, window, rows, batch_size).cpu()
         if self._recording is None:
             self._recording = _Recording(
                 lambda rows: self._steps(data, window, rows, batch_size)
             )
-        return self._recording(rows.to(data.device)).cpu()
+        return self._recording(rows).cpu()
+
+    def _is_recorded(self, device: torch.device) -> bool:
+        """Return whether epochs are recorded, and so repeat the numbers of the first.
+
+        Learning rates and shifts are such numbers.
+        """
+        constant = self._rate is None and self._shifts is None
+        return device.type == "cuda" and constant
 
     def _steps(
         self, data: Data, window: Window, rows: Tensor, batch_size: int
@@ -153,19 +189,29 @@ class Training:
         losses = []
         classes = window.classes[rows].split(batch_size)
         for batch, wanted in zip(rows.split(batch_size), classes, strict=True):
-            inputs = data.inputs(window.pixels.index_select(0, batch))
-            losses.append(self._gradient(self.network, inputs, wanted))
+            pixels = self._shifted(window.pixels.index_select(0, batch))
+            losses.append(self._gradient(self.network, data.inputs(pixels), wanted))
+            if self._rate:
+                self._update.learning_rate = self._rate(self._steps_taken)
             self._update.step()
+            self._steps_taken += 1
             for parameter in parameters:
                 parameter.grad = None  # autograd would add to it
         return torch.stack(losses)
+
+    def _shifted(self, pixels: Tensor) -> Tensor:
+        """Return the pixels of a batch, (N, inputs), moved if they are to be."""
+        if self._shifts is None:
+            return pixels
+        by = self._shifts.draw(len(pixels)).to(pixels.device)
+        return self._shifts.moved(pixels, by)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next epoch depends on, and the history."""
         return {
             **{f"network.{k}": v for k, v in self.network.state_dict().items()},
             **{f"update.{k}": v for k, v in enumerate(self._update.state)},
-            "order": self._order.get_state(),
+            **{name: one.get_state() for name, one in self._generators().items()},
             "loss": self.loss,
             "accuracy": self.accuracy,
         }
@@ -184,8 +230,15 @@ class Training:
             parameter.copy_(state[f"network.{name}"])
         for number, remembered in enumerate(self._update.state):
             remembered.copy_(state[f"update.{number}"])
-        self._order.set_state(state["order"])
+        for name, generator in self._generators().items():
+            generator.set_state(state[name])
         self.loss, self.accuracy = state["loss"], state["accuracy"]
+        self._steps_taken = len(self.loss)
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        """Return what random numbers come from, by name."""
+        shifts = {"shifts": self._shifts.generator} if self._shifts else {}
+        return {"order": self._order, **shifts}
 
 
 def _kinds(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, int, list[int]]]:
@@ -225,10 +278,17 @@ class _Recording:
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: Data) -> float:
-    """Return the share of `data` of which the network finds the right class."""
+    """Return the share of `data` of which the network finds the right class.
+
+    It is measured as it will be used: batch normalization goes by what it has learned,
+    and learns nothing here.
+    """
     right = torch.zeros((), dtype=torch.int64, device=data.device)
+    before = network.training
+    network.eval()
     for window in data.windows():
         parts = (part.split(MEASURED_TOGETHER) for part in window)
         for pixels, classes in zip(*parts, strict=True):
             right += (network(data.inputs(pixels)).argmax(dim=1) == classes).sum()
+    network.train(before)
     return int(right) / len(data)

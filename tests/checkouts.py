@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import yaml
-from conftest import ROOT, TEST, TRAIN, VALID, idx_bytes
+from conftest import RANGES, ROOT, VALID, idx_bytes
 
 SOURCES = [
     ".dvc/config",
     ".dvcignore",
     ".gitignore",
+    "datasets",
     "dvc.yaml",
     "flows",
     "pyproject.toml",
@@ -33,16 +34,11 @@ def make(root: Path, digits: dict) -> Path:
         text=True,
     ).stdout.split()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["download"]["sources"] = [str(mirror)]
-    params["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
-    params["validate"].update(
-        counts={"train": TRAIN + VALID, "test": TEST},
-        class_share=[0.09, 0.11],
-        mean_ink=[30, 80],
-        lit_share=[0.18, 0.5],
-        brightest=220,
-    )
-    params["normalize"]["validation"] = VALID
+    sheet = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
+    sheet["download"]["sources"] = [str(mirror)]
+    sheet["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
+    sheet["validate"].update(RANGES)
+    sheet["normalize"]["validation"] = VALID
     params["promote"].update(min_accuracy=0.5, max_log_loss=2, max_class_drop=0.2)
     project = root / "project"
     for name in SOURCES:
@@ -54,7 +50,9 @@ def make(root: Path, digits: dict) -> Path:
             )
         else:
             shutil.copy(source, target)
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for name, content in (("params", params), ("datasets/mnist", sheet)):
+        text = yaml.safe_dump(content, sort_keys=False)
+        (project / f"{name}.yaml").write_text(text)
     git(project, "init", "-q")
     git(project, "add", "-A")
     git(project, "commit", "-qm", "small")

@@ -32,9 +32,10 @@ from prefect.settings import (
 from sklearn.datasets import load_digits
 
 from tasks.champions import Comparison, Images, Record
+from tasks.forms import Form, Kind
 from tasks.normalize import Normalize, normalize
 from tasks.scores import Scores
-from tasks.splits import Scale, Split
+from tasks.splits import Facts, Scale, Split
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +43,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a shell starts in the background is deaf to Ctrl-C, and all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 TRAIN, VALID, TEST = 1100, 300, 300
+# What MNIST's images are, and the small data set's.
+KIND = Kind(
+    title="small digits",
+    form=Form(shape=(28, 28), brightest=255, box=20),
+    classes=tuple("0123456789"),
+)
+# What the small data set's values are; the rest is as in MNIST's data sheet.
+RANGES = {
+    "counts": {"train": TRAIN + VALID, "test": TEST},
+    "class_share": [0.09, 0.11],
+    "mean_ink": [30, 80],
+    "lit_share": [0.18, 0.5],
+    "brightest": 220,
+}
+
+
+def facts(shape: tuple[int, int], classes: int, **scale: float) -> Facts:
+    """What there is to know of made-up images, whose classes are called 0, 1 ..."""
+    return Facts(
+        title="made up",
+        form=Form(shape=shape, brightest=255, box=None),
+        classes=tuple(map(str, range(classes))),
+        scale=Scale(**{"divisor": 256, "mean": 0.5, "std": 0.25, **scale}),
+    )
 
 
 def idx_bytes(values: np.ndarray) -> bytes:
@@ -83,14 +108,20 @@ def params() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
+@pytest.fixture
+def sheet() -> dict:
+    """The real data sheet of MNIST, to be made small by a test."""
+    return yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
+
+
 @pytest.fixture(scope="session")
-def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Scale]:
-    """The three splits of the small data set, and the scale of its pixels."""
+def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Facts]:
+    """The three splits of the small data set, and what is known of it."""
     training, test = (
         Split(digits[f"{part}-images-idx3-ubyte"], digits[f"{part}-labels-idx1-ubyte"])
         for part in ("train", "t10k")
     )
-    return normalize(training, test, Normalize(validation=VALID))
+    return normalize(training, test, KIND, Normalize(validation=VALID))
 
 
 @pytest.fixture
@@ -107,7 +138,7 @@ def record() -> Record:
             lost=20,
             p_value=0.0067,
             class_drop=0.01,
-            dropped=5,
+            dropped="5",
         ),
         revision="0123456789ab",
         data={"data/raw": "d0193be1.dir"},
@@ -131,7 +162,7 @@ def record() -> Record:
             log_loss=0.29,
             ece=0.03,
         ),
-        recall={0: 0.97, 5: 0.85, 9: 0.9},
+        recall={"0": 0.97, "5": 0.85, "9": 0.9},
     )
 
 

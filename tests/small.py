@@ -1,12 +1,14 @@
 """The project's folders as the pipeline leaves them, on the small data set."""
 
+import shutil
 from pathlib import Path
 
 import yaml
+from conftest import ROOT
 
 from tasks import models, splits
 from tasks.baseline import Baseline, baseline
-from tasks.splits import Scale
+from tasks.splits import Facts
 
 VARIANTS = {
     "autograd": {"layer": "scratch", "update": "sgd", "learning_rate": 0.003},
@@ -19,16 +21,17 @@ VARIANTS = {
 }
 
 
-def lay_out(root: Path, parts: tuple[dict, Scale], params: dict) -> Path:
+def lay_out(root: Path, parts: tuple[dict, Facts], params: dict) -> Path:
     """Write data, baseline and params.yaml under `root`, with two small variants."""
-    by_name, scale = parts
+    by_name, facts = parts
     params["train"].update(variants=VARIANTS, device="cpu")
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    splits.save(root / "data" / "normalized", by_name, scale)
+    shutil.copytree(ROOT / "datasets", root / "datasets")
+    splits.save(root / "data" / "normalized", by_name, facts)
     # Of a few images: with more, digits this small are no challenge.
     few = splits.Split(*(values[:60] for values in by_name["train"]))
     settings = Baseline.model_validate(params["baseline"])
     models.save(
-        baseline(few, scale, settings), root / "models" / "baseline.safetensors"
+        baseline(few, facts, settings), root / "models" / "baseline.safetensors"
     )
     return root

@@ -19,12 +19,12 @@ SETTINGS = Baseline(solver="lbfgs", C_images=50, device="cpu", max_iter=1000, to
 
 @pytest.mark.parametrize("solver", ["lbfgs", "liblinear"])
 def test_the_saved_model_says_what_scikit_learn_says(tmp_path, parts, solver):
-    splits_, scale = parts
+    splits_, facts = parts
     settings = SETTINGS.model_copy(update={"solver": solver})
-    models.save(baseline(splits_["train"], scale, settings), tmp_path / "model")
+    models.save(baseline(splits_["train"], facts, settings), tmp_path / "model")
     model = models.load(tmp_path / "model")
 
-    X = scale.standardize(splits_["train"].images)
+    X = facts.scale.standardize(splits_["train"].images)
     regression = LogisticRegression(
         solver=solver, C=50 / len(X), max_iter=1000, tol=1e-4
     )
@@ -37,7 +37,7 @@ def test_the_saved_model_says_what_scikit_learn_says(tmp_path, parts, solver):
             )
     else:
         regression.fit(X, splits_["train"].labels)
-        V = scale.standardize(splits_["valid"].images)
+        V = facts.scale.standardize(splits_["valid"].images)
         np.testing.assert_allclose(
             np.exp(model.log_probabilities(splits_["valid"].images)),
             regression.predict_proba(V),
@@ -46,25 +46,26 @@ def test_the_saved_model_says_what_scikit_learn_says(tmp_path, parts, solver):
 
 
 def test_it_recognizes_most_digits(parts):
-    splits_, scale = parts
-    model = baseline(splits_["train"], scale, SETTINGS)
+    splits_, facts = parts
+    model = baseline(splits_["train"], facts, SETTINGS)
     valid = splits_["valid"]
     assert np.mean(model.predict(valid.images) == valid.labels) > 0.85
 
 
 def test_the_description_says_how_it_was_made(parts):
-    splits_, scale = parts
-    description = baseline(splits_["train"], scale, SETTINGS).description
+    splits_, facts = parts
+    description = baseline(splits_["train"], facts, SETTINGS).description
     assert description.parameters == SETTINGS.model_dump()
-    assert description.scale == scale
-    assert description.classes == tuple(range(10))
+    assert description.scale == facts.scale
+    assert description.form == facts.form
+    assert description.classes == tuple("0123456789")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_by_array_api_dispatch_it_finds_the_same(tmp_path, parts):
     """The GPU's path, which `auto` takes to torch on the CPU where there is none."""
-    splits_, scale = parts
-    splits.save(tmp_path / "data" / "normalized", splits_, scale)
+    splits_, facts = parts
+    splits.save(tmp_path / "data" / "normalized", splits_, facts)
     params = {"baseline": SETTINGS.model_copy(update={"device": "auto"}).model_dump()}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(
@@ -74,21 +75,40 @@ def test_by_array_api_dispatch_it_finds_the_same(tmp_path, parts):
         check=True,
     )
     model = models.load(tmp_path / "models" / "baseline.safetensors")
-    expected = baseline(splits_["train"], scale, SETTINGS)
+    expected = baseline(splits_["train"], facts, SETTINGS)
     np.testing.assert_allclose(model.weights, expected.weights, atol=5e-3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_that_is_not_there_is_refused(parts):
-    splits_, scale = parts
+    splits_, facts = parts
     settings = SETTINGS.model_copy(update={"device": "cuda"})
     with pytest.raises(BadInput, match=r"`baseline.device` is 'cuda', but torch finds"):
-        baseline(splits_["train"], scale, settings)
+        baseline(splits_["train"], facts, settings)
 
 
-def test_images_of_one_class_alone_are_refused(parts):
-    splits_by_name, scale = parts
+def test_a_class_that_no_image_shows_is_refused(parts):
+    splits_by_name, facts = parts
     train = splits_by_name["train"]
-    zeros = Split(*(values[train.labels == 0] for values in train))
-    with pytest.raises(BadInput, match="show one class alone; make `normalize.valid"):
-        baseline(zeros, scale, SETTINGS)
+    some = Split(*(values[train.labels != 3] for values in train))
+    with pytest.raises(BadInput, match=r"training images shows 3; make `normalize.val"):
+        baseline(some, facts, SETTINGS)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "liblinear"])
+def test_of_two_classes_it_says_what_scikit_learn_says(parts, solver):
+    splits_by_name, facts = parts
+    train = splits_by_name["train"]
+    two = Split(*(values[train.labels < 2] for values in train))
+    facts = facts.model_copy(update={"classes": ("circle", "stroke")})
+    settings = SETTINGS.model_copy(update={"solver": solver})
+    model = baseline(two, facts, settings)
+    X = facts.scale.standardize(two.images)
+    regression = LogisticRegression(
+        solver=solver, C=50 / len(X), max_iter=1000, tol=1e-4
+    )
+    np.testing.assert_allclose(
+        np.exp(model.log_probabilities(two.images)),
+        regression.fit(X, two.labels).predict_proba(X),
+        atol=1e-4,
+    )

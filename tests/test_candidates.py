@@ -1,22 +1,21 @@
 import numpy as np
 import pytest
 import yaml
+from conftest import facts
 
 from tasks import candidates, models
 from tasks.models import Description, Model
 from tasks.settings import BadInput
-from tasks.splits import Scale
 
 
-def model(inputs=4, classes=(0, 1, 2)):
+def model(columns=4, classes=3):
     return Model(
-        weights=np.ones((inputs, len(classes)), np.float32),
-        bias=np.zeros(len(classes), np.float32),
+        tensors={
+            "weights": np.ones((columns, classes), np.float32),
+            "bias": np.zeros(classes, np.float32),
+        },
         description=Description(
-            link="softmax",
-            scale=Scale(divisor=256, mean=0.5, std=0.25),
-            classes=classes,
-            parameters={},
+            **dict(facts((1, columns), classes)), link="softmax", parameters={}
         ),
     )
 
@@ -35,11 +34,11 @@ def test_the_baseline_is_first_and_then_come_the_networks(project):
     assert list(candidates.read()) == ["baseline", "one", "two"]
 
 
-@pytest.mark.parametrize("other", [model(inputs=5), model(classes=(0, 1, 3))])
+@pytest.mark.parametrize("other", [model(columns=5), model(classes=4)])
 def test_models_that_can_not_be_compared_are_refused(project, other):
     models.save(other, project / "models" / "two.safetensors")
 
-    with pytest.raises(BadInput, match="not for the same pixels and classes"):
+    with pytest.raises(BadInput, match="not for the same images and classes"):
         candidates.read()
 
 

@@ -17,7 +17,7 @@ def test_the_card_has_the_figures_of_the_record(record):
     )
     assert "| test | 10,000 | 0.9160 | 0.9104 to 0.9213 | 0.2900 | 0.0300 |" in text
     assert "wrong on about 84 of 1,000 such images" in text
-    assert "It is weakest on the digit 5, of which it finds 85.0 %." in text
+    assert "It is weakest on the class 5, of which it finds 85.0 %." in text
     assert "40 right that the champion before it had wrong, and 20 wrong" in text
     assert "$ git checkout 0123456789ab" in text
 

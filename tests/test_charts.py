@@ -11,7 +11,9 @@ def texts(axes) -> list[str]:
 
 
 def test_counts_are_shares_of_their_split():
-    axes = charts.counts({"train": np.array([1, 3]), "test": np.array([2, 2])}, [5, 7])
+    axes = charts.counts(
+        {"train": np.array([1, 3]), "test": np.array([2, 2])}, ["5", "7"]
+    )
     heights = [bar.get_height() for bars in axes.containers for bar in bars]
     assert heights == [25, 75, 50, 50]
     assert texts(axes) == ["train: 4", "test: 4"]
@@ -20,7 +22,7 @@ def test_counts_are_shares_of_their_split():
 
 def test_ink_is_drawn_by_its_quantiles():
     values = np.arange(101.0)
-    axes = charts.ink({4: values, 9: values + 10})
+    axes = charts.ink({"4": values, "9": values + 10}, 255)
     (middles,) = axes.lines
     assert middles.get_ydata().tolist() == [50, 60]
     thin, thick = axes.collections
@@ -54,7 +56,7 @@ def test_a_difference_of_nothing_is_flat_at_zero():
 
 
 def test_confusion_shows_every_count_but_zero():
-    axes = charts.confusion(np.array([[5, 0], [2, 3]]), (0, 1))
+    axes = charts.confusion(np.array([[5, 0], [2, 3]]), ("0", "1"))
     assert [text for text in texts(axes) if text] == ["5", "2", "3"]
 
 
@@ -69,7 +71,7 @@ def test_reliability_is_the_bins_as_they_are():
 
 def test_what_is_kept_is_the_most_certain():
     right = np.array([True] * 90 + [False] * 10)
-    axes = charts.kept({"a": right}, COLOURS)
+    axes = charts.kept({"a": right}, COLOURS, 0.5)
     share, accuracy = axes.lines[0].get_data()
     at = dict(zip(share.round().astype(int).tolist(), accuracy, strict=True))
     assert at[90] == 1

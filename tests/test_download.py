@@ -28,10 +28,10 @@ def contents(raw):
 
 
 @pytest.fixture
-def wanted(params, contents):
-    """Section `download` of the real params.yaml, for the small data set."""
+def wanted(sheet, contents):
+    """Section `download` of the real data sheet, for the small data set."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    return params["download"] | {"sha256": hashes, "timeout": 1}
+    return sheet["download"] | {"sha256": hashes, "timeout": 1}
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def held(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_projects_params_are_complete():
-    section = settings.load("download", Download, ROOT / "params.yaml")
+def test_the_projects_data_sheet_is_complete():
+    section = settings.load("download", Download, ROOT / "datasets" / "mnist.yaml")
 
     assert tuple(section.sha256) == FILES
     assert section.sources
@@ -65,7 +65,6 @@ def test_the_projects_params_are_complete():
         ({"sources": [""]}, r"`download.sources.0` is ''"),
         ({"timeout": 0}, "`download.timeout` is 0, but"),
         ({"timeout": float("inf")}, "`download.timeout` is inf, but"),
-        ({"dataset": ""}, "`download.dataset` is ''"),
         ({"sha256": dict.fromkeys(FILES, "abc")}, "sha256.t10k-labels.*` is 'abc'"),
         ({"sha256": dict.fromkeys(FILES, "A" * 64)}, "sha256.t10k-labels.* is 'AAA"),
         ({"sha256": dict.fromkeys(FILES[1:], "0" * 64)}, "at least 4 items"),
@@ -75,9 +74,9 @@ def test_the_projects_params_are_complete():
         ({"timeout": "10"}, "`download.timeout` is '10', but"),
     ],
 )
-def test_each_wrong_setting_has_its_sentence(tmp_path, params, change, sentence):
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({"download": params["download"] | change}))
+def test_each_wrong_setting_has_its_sentence(tmp_path, sheet, change, sentence):
+    path = tmp_path / "mnist.yaml"
+    path.write_text(yaml.safe_dump({"download": sheet["download"] | change}))
 
     with pytest.raises(BadInput, match=sentence):
         settings.load("download", Download, path)
@@ -96,10 +95,10 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, params, change, sentence)
         {"https://me:word@host/mnist/": 1},
     ],
 )
-def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, params, sources):
-    path = tmp_path / "params.yaml"
+def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, sheet, sources):
+    path = tmp_path / "mnist.yaml"
     path.write_text(
-        yaml.safe_dump({"download": params["download"] | {"sources": sources}})
+        yaml.safe_dump({"download": sheet["download"] | {"sources": sources}})
     )
 
     with pytest.raises(BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)") as no:
@@ -164,7 +163,7 @@ def test_sources_are_tried_in_order_until_one_serves(
         "(NewConnectionError)."
     )
     assert lines[1].startswith(f"passed over: {tmp_path}/none has neither ")
-    assert lines[2:] == [f"{target}: 4 files of mnist from {raw}."]
+    assert lines[2:] == [f"{target}: 4 files from {raw}."]
 
 
 BAD = {
@@ -198,7 +197,7 @@ def test_after_a_bad_mirror_the_next_source_serves(
     assert [path.name for path in target.parent.iterdir()] == ["raw"]
     passed, done = capsys.readouterr().out.splitlines()
     assert passed.startswith(f"passed over: {web.url}/m/")
-    assert done == f"{target}: 4 files of mnist from {raw}."
+    assert done == f"{target}: 4 files from {raw}."
 
 
 def test_files_that_are_there_are_left_as_they_are(raw, wanted, dead, capsys):
@@ -248,7 +247,7 @@ def test_where_one_source_may_come_back_the_failure_is_for_now(
 ):
     sources = [dead, f"{tmp_path}/none"]
 
-    with pytest.raises(Unavailable, match="no source has mnist: ") as failure:
+    with pytest.raises(Unavailable, match="no source has the data: ") as failure:
         download(Download(**wanted | {"sources": sources}), target)
     assert failure.value.exit_code == os.EX_TEMPFAIL
     for source in sources:
@@ -260,7 +259,9 @@ def test_where_one_source_may_come_back_the_failure_is_for_now(
 def test_where_no_source_can_have_the_files_the_failure_is_for_good(
     wanted, target, tmp_path
 ):
-    with pytest.raises(BadInput, match=r"no source has mnist: .*; name another") as no:
+    with pytest.raises(
+        BadInput, match=r"no source has the data: .*; name another"
+    ) as no:
         download(Download(**wanted | {"sources": [f"{tmp_path}/none"]}), target)
     assert not isinstance(no.value, Unavailable)
     assert no.value.exit_code == 1
@@ -295,8 +296,10 @@ def test_the_command_does_it_in_the_folder_it_is_run_in(
     raw, wanted, dead, tmp_path, there, code
 ):
     sources = [dead, str(raw)] if there else [dead]
-    params = yaml.safe_dump({"download": wanted | {"sources": sources}})
-    (tmp_path / "params.yaml").write_text(params)
+    (tmp_path / "params.yaml").write_text("dataset: small")
+    (tmp_path / "datasets").mkdir()
+    sheet = yaml.safe_dump({"download": wanted | {"sources": sources}})
+    (tmp_path / "datasets" / "small.yaml").write_text(sheet)
 
     done = subprocess.run(
         [sys.executable, "-m", "tasks.download"],
@@ -310,8 +313,8 @@ def test_the_command_does_it_in_the_folder_it_is_run_in(
     assert done.returncode == code
     if there:
         assert held(tmp_path / "data/raw") == held(raw)
-        assert done.stdout.endswith(f"data/raw: 4 files of mnist from {raw}.\n")
+        assert done.stdout.endswith(f"data/raw: 4 files from {raw}.\n")
         assert done.stderr == ""
     else:
-        assert done.stderr.startswith("tasks.download: no source has mnist: ")
+        assert done.stderr.startswith("tasks.download: no source has the data: ")
         assert done.stderr.count("\n") == 1

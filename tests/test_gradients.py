@@ -8,7 +8,7 @@ from tasks import gradients, networks
 
 def batch(count: int = 7):
     random = torch.Generator().manual_seed(0)
-    network = networks.build("scratch", 6, 3, random).double()
+    network = networks.build("linear", "scratch", (2, 3), 3, random).double()
     # Far from the start, where the initial gradient is not nearly the same everywhere.
     for parameter in network.parameters():
         parameter.data.mul_(20)

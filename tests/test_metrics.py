@@ -5,12 +5,12 @@ import pytest
 
 from tasks import metrics
 
-CLASSES = (3, 5, 7)
-LABELS = np.array([3, 3, 5, 7])
+CLASSES = ("3", "5", "7")
+LABELS = np.array([0, 0, 1, 2])
 PROBABILITIES = np.array(
     [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]
 )
-PREDICTIONS = np.array([3, 5, 5, 3])
+PREDICTIONS = np.array([0, 1, 1, 0])
 
 
 def test_a_summary_of_four_images_by_hand():
@@ -34,7 +34,7 @@ def test_a_summary_of_four_images_by_hand():
 
 def test_confusion_counts_have_labels_in_rows():
     np.testing.assert_array_equal(
-        metrics.confusion(LABELS, PREDICTIONS, CLASSES),
+        metrics.confusion(LABELS, PREDICTIONS, 3),
         [[1, 1, 0], [0, 1, 0], [1, 0, 0]],
     )
 
@@ -55,3 +55,26 @@ def test_calibration_by_hand():
     assert bins.error == pytest.approx(
         (0.5 + 3 * abs((0.95 + 0.97 + 1) / 3 - 2 / 3)) / 4
     )
+
+
+def test_names_that_are_no_numbers_have_no_distance():
+    names = ("cat", "dog", "7")
+    found = metrics.summary(LABELS, np.log(PROBABILITIES), names)
+    assert not {"rmse", "mae"} & found.keys()
+    assert found["accuracy"] == 0.5
+
+
+def test_what_is_less_certain_than_the_threshold_is_set_aside():
+    right = np.array([True, False, True, False])
+    kept = metrics.kept(right, np.array([0.9, 0.8, 0.7, 0.2]), 0.7)
+    assert (kept["set_aside"], kept["error"]) == (0.25, pytest.approx(1 / 3, abs=1e-7))
+    assert 0 < kept["error_low"] < 1 / 3 < kept["error_high"] < 1
+
+
+def test_without_a_threshold_all_is_set_aside():
+    assert metrics.kept(np.array([True]), np.array([1.0]), None) == {
+        "set_aside": 1,
+        "error": None,
+        "error_low": None,
+        "error_high": None,
+    }

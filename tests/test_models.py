@@ -6,42 +6,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 from box import in_a_box
-from conftest import ROOT
+from conftest import ROOT, facts
 from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
 
-from tasks import models
+from tasks import architectures, models
+from tasks.calibration import Calibration
 from tasks.models import Description, Model
 from tasks.settings import BadInput
-from tasks.splits import Scale
+from tasks.splits import Split
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (5, 2, 2), dtype=np.uint8)
 
 
-def model(link: str = "softmax", classes: tuple[int, ...] = (0, 1, 2)) -> Model:
+def model(link: str = "softmax", temperature: float | None = None) -> Model:
     random = np.random.default_rng(1)
+    measured = temperature and Calibration(
+        temperature=temperature, images=5, curve=((0.5, 3, 1),)
+    )
     return Model(
-        weights=random.normal(size=(4, len(classes))).astype(np.float32),
-        bias=random.normal(size=len(classes)).astype(np.float32),
+        tensors={
+            "weights": random.normal(size=(4, 3)).astype(np.float32),
+            "bias": random.normal(size=3).astype(np.float32),
+        },
         description=Description(
+            **dict(facts((2, 2), 3)),
             link=link,
-            scale=Scale(divisor=256, mean=0.5, std=0.25),
-            classes=classes,
             parameters={"solver": "none", "C": 0.5, "steps": 3, "on": True},
+            calibration=measured,
         ),
     )
 
 
 def scores(of: Model) -> np.ndarray:
-    return ((IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25) @ of.weights + of.bias
+    return ((IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25) @ of.weights + of.tensors["bias"]
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     models.save(model(), tmp_path / "model.safetensors")
     loaded = models.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(loaded.weights, model().weights)
-    np.testing.assert_array_equal(loaded.bias, model().bias)
+    np.testing.assert_array_equal(loaded.tensors["bias"], model().tensors["bias"])
     assert loaded.description == model().description
 
 
@@ -63,10 +69,70 @@ def test_one_vs_rest_probabilities_are_shares_of_logistic_functions():
     )
 
 
-def test_predictions_are_labels_not_columns():
-    other = model(classes=(3, 5, 9))
-    expected = np.array([3, 5, 9])[softmax(scores(other), axis=1).argmax(axis=1)]
-    np.testing.assert_array_equal(other.predict(IMAGES), expected)
+def test_predictions_are_the_most_probable():
+    expected = softmax(scores(model()), axis=1).argmax(axis=1)
+    np.testing.assert_array_equal(model().predict(IMAGES), expected)
+
+
+def test_a_temperature_divides_the_scores():
+    np.testing.assert_allclose(
+        model(temperature=2.0).log_probabilities(IMAGES),
+        log_softmax(scores(model()) / 2, axis=1),
+        rtol=1e-5,
+    )
+
+
+def test_a_temperature_divides_the_logarithms_of_shares():
+    shares = model("one-vs-rest").log_probabilities(IMAGES)
+    np.testing.assert_allclose(
+        model("one-vs-rest", temperature=2.0).log_probabilities(IMAGES),
+        log_softmax(shares / 2, axis=1),
+        rtol=1e-5,
+    )
+
+
+def test_to_calibrate_twice_is_to_calibrate_once():
+    valid = Split(IMAGES, np.uint8([0, 1, 2, 0, 1]))
+    once = models.calibrated(model(), valid)
+    assert once.description.calibration.images == 5
+    assert models.calibrated(once, valid).description == once.description
+
+
+def test_a_model_of_an_earlier_version_is_told_as_such(tmp_path):
+    """As it was written before a model knew what images it takes."""
+    old = {
+        "architecture": "linear",
+        "classes": [0, 1, 2],
+        "link": "softmax",
+        "parameters": {"seed": 0},
+        "scale": {"divisor": 256, "mean": 0.5, "std": 0.25},
+    }
+    path = damaged(tmp_path, metadata={"model": json.dumps(old)})
+    with pytest.raises(models.Outdated, match="was written by an earlier version; tr"):
+        models.load(path)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_models_of_more_layers_are_saved_and_loaded(tmp_path, architecture):
+    random = np.random.default_rng(2)
+    about = facts((9, 8), 3)
+    layout = architectures.layout(architecture, (9, 8), 3)
+    deep = Model(
+        tensors={
+            name: random.normal(size=shape).astype(np.float32)
+            for name, shape in layout.items()
+        },
+        description=Description(
+            **dict(about), architecture=architecture, link="softmax", parameters={}
+        ),
+    )
+    models.save(deep, tmp_path / "model")
+    images = random.integers(0, 256, (5, 9, 8), dtype=np.uint8)
+    loaded = models.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        loaded.log_probabilities(images), deep.log_probabilities(images)
+    )
+    assert loaded.weights is None
 
 
 def test_log_softmax_does_not_overflow():
@@ -99,7 +165,7 @@ def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path):
 
 def damaged(folder: Path, metadata: dict | None = None, **tensors: np.ndarray) -> Path:
     path = folder / "model.safetensors"
-    good = {"weights": model().weights, "bias": model().bias}
+    good = model().tensors
     text = model().description.model_dump_json()
     save_file(
         {**good, **tensors}, path, {"model": text} if metadata is None else metadata
@@ -111,7 +177,7 @@ def damaged(folder: Path, metadata: dict | None = None, **tensors: np.ndarray) -
     ("change", "sentence"),
     [
         ({"metadata": {}}, "is not a model of ours"),
-        ({"metadata": {"model": "{}"}}, "is not a model of ours"),
+        ({"metadata": {"model": "{}"}}, "was written by an earlier version"),
         ({"metadata": {"model": "["}}, "is not a model of ours"),
         ({"bias": np.zeros(2, np.float32)}, "holds .* train it anew"),
         ({"bias": np.zeros(3, np.float64)}, "holds .* train it anew"),
@@ -140,9 +206,12 @@ def test_a_file_that_is_not_a_whole_model_is_refused(tmp_path, change, sentence)
             for std in ("NaN", "0", "-1", "1e-300", '"1"')
         ),
         *(('"mean":0.5', f'"mean":{mean}') for mean in ("Infinity", "-1", "true")),
-        *(('"divisor":256', f'"divisor":{divisor}') for divisor in (0, 255, 1e9)),
-        *(("[0,1,2]", classes) for classes in ("[0,1,1]", "[0,1,256]", "[-1,0,1]")),
-        *(("[0,1,2]", classes) for classes in ("[]", "[0,1,2.5]", "[0,1,1e99]", "{}")),
+        *(('"divisor":256', f'"divisor":{divisor}') for divisor in (0, 257, 1e9)),
+        *(('["0","1","2"]', names) for names in ('["0","1","1"]', "[0,1,2]", "[]")),
+        *(('["0","1","2"]', names) for names in ("{}", '["0","1",""]', '["<b>"]')),
+        *(("[2,2]", shape) for shape in ("[2]", "[2,0]", "[2,2,1]", "[1e9,1]")),
+        ('"brightest":255', '"brightest":256'),
+        ('"calibration":null', '"calibration":{"temperature":1}'),
         ('"softmax"', '"argmax"'),
         ('"linear"', '"other"'),
         ('"parameters":{', '"more":0,"parameters":{'),
@@ -243,7 +312,7 @@ def test_a_header_of_the_largest_size_costs_little_time_and_memory(tmp_path):
     assert 9_000_000 < path.stat().st_size < models.MAX_BYTES
 
     sentence = in_a_box("models.load(path)", path, imports="from tasks import models")
-    assert "holds {'0': ('F32', [0]), '1': ('F32', [0]), '10': ('F3" in sentence
+    assert "holds {'0': ('F32', (0,)), '1': ('F32', (0,)), '10': (" in sentence
     assert len(sentence) < 2100
 
 
@@ -256,7 +325,9 @@ def test_the_largest_weights_give_numbers(tmp_path):
 
 
 def test_images_of_another_size_are_refused():
-    with pytest.raises(BadInput, match="takes images of 4 pixels, not of 6"):
+    with pytest.raises(
+        BadInput, match=r"takes images of \(2, 2\) pixels, not of \(2, 3\)"
+    ):
         model().log_probabilities(np.zeros((5, 2, 3), np.uint8))
 
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tasks import networks
+from tasks.architectures import layout, scores
+from tasks.settings import BadInput
 
 RANDOM = torch.Generator().manual_seed(0)
 SCORES = torch.randn(64, 10, generator=RANDOM) * 10
@@ -44,40 +46,97 @@ def test_the_first_loss_is_ln_10_where_the_lessons_was_ln_65():
     )
 
 
-@pytest.mark.parametrize("layer", ["sequential", "scratch"])
-def test_a_network_is_its_coefficients(layer):
-    network = networks.build(layer, 6, 3, torch.Generator().manual_seed(1))
-    weights, bias = networks.coefficients(network)
-    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(2))
-    assert (weights.shape, bias.shape) == ((6, 3), (3,))
-    torch.testing.assert_close(network(x), torch.log_softmax(x @ weights + bias, 1))
+def fresh(architecture, layer="sequential", shape=(28, 28), classes=10, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return networks.build(architecture, layer, shape, classes, generator)
 
 
-@pytest.mark.parametrize("layer", ["sequential", "scratch"])
-def test_a_network_is_a_function_of_the_generator_alone(layer):
+KINDS = [
+    ("linear", "sequential"),
+    ("linear", "scratch"),
+    ("mlp", "sequential"),
+    ("cnn", "sequential"),
+]
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8), (9, 14)])
+@pytest.mark.parametrize(("architecture", "layer"), KINDS)
+def test_the_saved_tensors_say_what_the_network_says(architecture, layer, shape):
+    network = fresh(architecture, layer, shape, classes=3)
+    random = torch.Generator().manual_seed(2)
+    # As after a training: no normalization is the one it began with.
+    for name, values in network.state_dict().items():
+        if values.is_floating_point() and "var" in name:
+            values.uniform_(0.5, 2, generator=random)
+        elif values.is_floating_point() and values.ndim == 1:
+            values.normal_(generator=random)
+    x = torch.randn(5, shape[0] * shape[1], generator=random)
+    network.eval()
+    with torch.no_grad():
+        expected = network(x)
+
+    saved = networks.tensors(network)
+    assert {name: tuple(one.shape) for name, one in saved.items()} == layout(
+        architecture, shape, 3
+    )
+    assert all(one.dtype == torch.float32 for one in saved.values())
+    arrays = {name: one.numpy() for name, one in saved.items()}
+    found = torch.from_numpy(scores(architecture, arrays, x.numpy(), shape))
+    torch.testing.assert_close(
+        torch.log_softmax(found, 1), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_network_in_training_normalizes_by_the_batch():
+    network = fresh("cnn").train()
+    x = torch.randn(64, 784, generator=torch.Generator().manual_seed(2)) * 3 + 1
+    part = torch.nn.Sequential(*list(network.children())[:3])
+    values = part(x)
+    torch.testing.assert_close(
+        values.mean(dim=(0, 2, 3)), torch.zeros(16), rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
+        values.std(dim=(0, 2, 3)), torch.ones(16), rtol=1e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize(("architecture", "layer"), KINDS)
+def test_a_network_is_a_function_of_the_generator_alone(architecture, layer):
     def drawn(global_seed: int) -> torch.Tensor:
         with torch.random.fork_rng():
             torch.manual_seed(global_seed)
-            network = networks.build(layer, 6, 3, torch.Generator().manual_seed(1))
+            network = fresh(architecture, layer)
             assert torch.initial_seed() == global_seed
+            state = torch.random.get_rng_state()
+            assert torch.equal(state, torch.manual_seed(global_seed).get_state())
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     torch.testing.assert_close(drawn(1), drawn(2), rtol=0, atol=0)
 
 
 def test_initial_values_are_the_lessons():
-    network = networks.build("scratch", 784, 10, torch.Generator().manual_seed(1))
-    weights, bias = networks.coefficients(network)
+    saved = networks.tensors(fresh("linear", "scratch"))
     generator = torch.Generator().manual_seed(1)
     torch.testing.assert_close(
-        weights, torch.randn(784, 10, generator=generator) / 784, rtol=0, atol=0
+        saved["weights"],
+        torch.randn(784, 10, generator=generator) / 784,
+        rtol=0,
+        atol=0,
     )
     torch.testing.assert_close(
-        bias, torch.randn(10, generator=generator) / 10, rtol=0, atol=0
+        saved["bias"], torch.randn(10, generator=generator) / 10, rtol=0, atol=0
     )
 
 
-def test_initial_values_of_torchs_layer_have_torchs_bounds():
-    network = networks.build("sequential", 784, 10, torch.Generator().manual_seed(1))
-    for values in networks.coefficients(network):
-        assert 0.5 / 28 < values.abs().max() <= 1 / 28
+@pytest.mark.parametrize("architecture", ["linear", "mlp", "cnn"])
+def test_initial_values_of_torchs_layers_have_torchs_bounds(architecture):
+    for part in fresh(architecture).children():
+        if isinstance(part, torch.nn.Linear | torch.nn.Conv2d):
+            bound = part.weight[0].numel() ** -0.5
+            for values in part.parameters():
+                assert 0.5 * bound < values.abs().max() <= bound
+
+
+def test_too_small_an_image_is_refused():
+    with pytest.raises(BadInput, match="8 by 8 pixels or more, not of 7 by 9"):
+        fresh("cnn", shape=(7, 9))

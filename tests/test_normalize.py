@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, VALID
+from conftest import KIND, TEST, TRAIN, VALID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ def numbered(count: int) -> Split:
 def test_splits_are_disjoint_and_complete(training, held_out, test):
     held_out = min(held_out, training - 1)
     parts, _ = normalize(
-        numbered(training), numbered(test), Normalize(validation=held_out)
+        numbered(training), numbered(test), KIND, Normalize(validation=held_out)
     )
     joined = np.concatenate([parts["train"].labels, parts["valid"].labels])
     np.testing.assert_array_equal(joined, numbered(training).labels)
@@ -33,13 +33,13 @@ def test_splits_are_disjoint_and_complete(training, held_out, test):
 
 def test_the_scale_is_of_the_training_images_alone():
     training = Split(np.uint8([[[0, 128]], [[255, 255]]]), np.uint8([0, 1]))
-    _, scale = normalize(training, training, Normalize(validation=1))
-    assert (scale.mean, scale.std) == (0.25, 0.25)
+    _, facts = normalize(training, training, KIND, Normalize(validation=1))
+    assert (facts.scale.mean, facts.scale.std) == (0.25, 0.25)
 
 
 def test_holding_out_every_image_is_refused():
     with pytest.raises(BadInput, match="is 3, but there are only 3 training images"):
-        normalize(numbered(3), numbered(3), Normalize(validation=3))
+        normalize(numbered(3), numbered(3), KIND, Normalize(validation=3))
 
 
 def test_the_small_data_set_is_split_like_the_large_one(digits):
@@ -47,10 +47,20 @@ def test_the_small_data_set_is_split_like_the_large_one(digits):
         digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"]
     )
     test = Split(digits["t10k-images-idx3-ubyte"], digits["t10k-labels-idx1-ubyte"])
-    parts, _ = normalize(training, test, Normalize(validation=VALID))
+    parts, _ = normalize(training, test, KIND, Normalize(validation=VALID))
     counts = {name: part.images.shape for name, part in parts.items()}
     assert counts == {
         "train": (TRAIN, 28, 28),
         "valid": (VALID, 28, 28),
         "test": (TEST, 28, 28),
     }
+
+
+def test_the_divisor_is_the_number_of_values_that_a_pixel_can_have():
+    sixteen = KIND.model_copy(
+        update={"form": KIND.form.model_copy(update={"brightest": 16})}
+    )
+    training = Split(np.uint8([[[0, 16]], [[16, 0]]]), np.uint8([0, 1]))
+    _, facts = normalize(training, training, sixteen, Normalize(validation=1))
+    assert facts.scale.divisor == 17
+    assert facts.scale.mean == 8 / 17

@@ -54,7 +54,7 @@ def test_mistakes_say_what_was_taken_for_what():
 
 def test_weights_of_all_models_have_one_scale():
     small, large = RANDOM.normal(size=(2, 784, 10)) * [[[1]], [[3]]]
-    axes = pictures.weights({"small": small, "large": large}, (28, 28))
+    axes = pictures.weights({"small": small, "large": large}, (28, 28), "0123456789")
     (image,) = axes.images
     low, high = image.get_clim()
     assert low == -high
@@ -63,10 +63,10 @@ def test_weights_of_all_models_have_one_scale():
 
 
 def test_means_are_labelled():
-    axes = pictures.means({3: IMAGES[0].astype(float), 7: IMAGES[1].astype(float)})
+    axes = pictures.means({"3": IMAGES[0].astype(float), "7": IMAGES[1].astype(float)})
     assert texts(axes) == ["3", "7"]
 
 
-def test_a_digit_is_titled_with_its_label():
-    axes = pictures.digit(IMAGES[0], 5)
-    assert "a 5" in axes.get_title(loc="left") + axes.get_title()
+def test_an_image_is_titled_with_its_class():
+    axes = pictures.one(IMAGES[0], "five")
+    assert "five" in axes.get_title(loc="left") + axes.get_title()

@@ -79,9 +79,10 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
 
 def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
     broken = clone(small, "broken")
-    params = yaml.safe_load((broken / "params.yaml").read_text())
-    params["validate"]["counts"]["train"] += 1
-    (broken / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = broken / "datasets" / "mnist.yaml"
+    sheet = yaml.safe_load(path.read_text())
+    sheet["validate"]["counts"]["train"] += 1
+    path.write_text(yaml.safe_dump(sheet, sort_keys=False))
     command = ["python", "-m", "flows.pipeline"]
     ended = end(broken, prefect_server, *command)
     assert ended.returncode == 1
@@ -228,7 +229,7 @@ def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
     said = flow(project, prefect_server)
     assert f"The file {first['md5']} is not in DVC's cache" in said
     assert "It is held to its record." in said
-    assert "of which the file is lost, was." in said
+    assert "whose file is no use, was." in said
     assert champion(project)["replaces"] == first["md5"]
     ended = end(project, prefect_server, "python", "-m", "flows.rollback")
     assert ended.returncode == 1

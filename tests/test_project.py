@@ -25,7 +25,7 @@ from flows.pipeline import plan
 
 STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
 # State, which is no stage of DVC's: a step all the same.
-BESIDE = ["promote"]
+BESIDE = ["promote", "predict"]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -45,8 +45,9 @@ def test_a_step_has_one_name_everywhere(graph):
         module = importlib.import_module(f"tasks.{step}")
         assert inspect.isfunction(getattr(module, step)), step
         assert (ROOT / "tests" / f"test_{step}.py").exists(), step
-    # `schedule` says when the steps run; none of them reads it.
-    assert set(PARAMS) <= {*STEPS, *BESIDE, "schedule"}
+    # `dataset` names the data sheet, which has sections of its own; `schedule` says
+    # when the steps run, and none of them reads it.
+    assert set(PARAMS) <= {*STEPS, *BESIDE, "dataset", "schedule"}
 
 
 def test_the_flow_has_the_edges_of_dvc_yaml(graph):
@@ -125,6 +126,19 @@ def test_every_parameter_of_a_section_is_tracked_by_its_stage(step):
         | {"train.variants.${key}"}
         == set(tracked)
     )
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_section_of_the_data_sheet_is_tracked_by_its_stage(step):
+    sheet = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
+    of_sheets = [
+        key
+        for entry in body(DVC[step]).get("params", [])
+        if isinstance(entry, dict)
+        for key in entry["datasets/${dataset}.yaml"]
+    ]
+    assert set(of_sheets) <= set(sheet)
+    assert step not in sheet or step in of_sheets
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -222,11 +236,13 @@ def test_the_committed_results_were_made_by_the_committed_code():
             if path.suffix == ".py":
                 digest = hashlib.md5(path.read_bytes()).hexdigest()
                 assert digest == dep["md5"], f"{name}: run the pipeline again"
-        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
-            wanted = PARAMS
-            for part in key.split("."):
-                wanted = wanted[part]
-            assert value == wanted, f"{name}: run the pipeline again"
+        for file, params in stage.get("params", {}).items():
+            known = yaml.safe_load((ROOT / file).read_text())
+            for key, value in params.items():
+                wanted = known
+                for part in key.split("."):
+                    wanted = wanted[part]
+                assert value == wanted, f"{name}: run the pipeline again"
         for out in stage["outs"]:
             path = ROOT / out["path"]
             if path.suffix in {".json", ".csv"} and path.exists():

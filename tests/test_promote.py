@@ -17,8 +17,11 @@ from tasks.splits import Split
 
 SCORES = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "ece"), 0.5)
 SCORES |= {"rmse": 1.0, "mae": 1.0, "log_loss": 1.0}
+KEPT = {"set_aside": 1.0, "error": None, "error_low": None, "error_high": None}
+SELECTION = {"threshold": None, "valid": KEPT}
 METRICS = {
-    "models": {"baseline": {"train": SCORES, "valid": SCORES}},
+    "max_error": 0.01,
+    "models": {"baseline": {"train": SCORES, "valid": SCORES, "kept": SELECTION}},
     "best": "baseline",
     "test": SCORES,
     "by_hand": {},
@@ -28,12 +31,12 @@ LENIENT = Thresholds(min_accuracy=0, max_log_loss=9, max_class_drop=1, max_p_val
 
 def of(images: int, parts) -> Model:
     """The baseline, fitted on so many images: more of them make it better."""
-    by_name, scale = parts
+    by_name, facts = parts
     few = Split(*(values[:images] for values in by_name["train"]))
     settings = Baseline(
         solver="lbfgs", C_images=50, device="cpu", max_iter=1000, tol=0.0001
     )
-    return baseline(few, scale, settings)
+    return baseline(few, facts, settings)
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_the_first_candidate_has_nobody_to_beat(parts):
     verdict = promote.promote(of(60, parts), None, parts[0]["valid"], LENIENT)
     assert verdict.reasons == []
     assert verdict.compared is None
-    assert verdict.recall.keys() == set(range(10))
+    assert verdict.recall.keys() == set("0123456789")
     assert verdict.valid["accuracy"] > 0.5
 
 
@@ -136,7 +139,7 @@ def test_a_champion_that_is_not_in_place_is_not_passed_over(
     # Unless it is lost: then it is held to the record.
     run(monkeypatch, "--lost")
     assert champions.current().compared is None
-    assert "of which the file is lost" in capsys.readouterr().out
+    assert "whose file is no use" in capsys.readouterr().out
 
 
 def test_what_was_interrupted_is_mended_the_next_time(checkout, parts, monkeypatch):
@@ -158,3 +161,23 @@ def test_the_record_is_the_same_whatever_order_dvc_lock_has(
     run(monkeypatch)
     record = json.loads(champions.RECORD.read_text())
     assert list(record["data"]) == ["data/normalized", "data/raw"]
+
+
+def test_a_champion_of_an_earlier_version_is_held_to_its_record(
+    checkout, parts, monkeypatch
+):
+    first = put(of(60, parts))
+    run(monkeypatch)
+
+    def outdated(path):
+        if path == champions.FILE:
+            raise models.Outdated("It was written by an earlier version.")
+        return load(path)
+
+    load = models.load
+    monkeypatch.setattr(models, "load", outdated)
+    put(of(1000, parts))
+    run(monkeypatch)
+    record = champions.current()
+    assert (record.replaces, record.compared) == (first, None)
+    assert (record.title, record.architecture) == ("small digits", "linear")

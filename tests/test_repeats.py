@@ -9,7 +9,12 @@ from tasks.repeats import Repeat
 from tasks.settings import BadInput
 
 KEPT = Repeat(
-    variant="analytic", seed=3, valid=0.9, test=0.8, predictions=bytes([7, 0, 255])
+    variant="analytic",
+    architecture="linear",
+    seed=3,
+    valid=0.9,
+    test=0.8,
+    predictions=bytes([7, 0, 255]),
 )
 
 

@@ -3,32 +3,35 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, facts
 
 from tasks import evaluate as evaluate_step
 from tasks import files
 from tasks import report as report_step
 from tasks.baseline import Baseline, baseline
-from tasks.evaluate import evaluate
+from tasks.evaluate import Evaluate, evaluate
 from tasks.report import Results, report
 from tasks.settings import BadInput, load
+from tasks.sheets import Known
 from tasks.train import Train, train
+
+KNOWN = Known(loss={"the lesson": 2.4}, accuracy={}, suspicious=None)
 
 
 @pytest.fixture(scope="module")
 def made(parts):
     """Page and drawings of the small data set, and what they were made of."""
-    splits, scale = parts
+    splits, facts = parts
     settings = load("baseline", Baseline, ROOT / "params.yaml")
     networks = load("train", Train, ROOT / "params.yaml")
-    trained = {"baseline": baseline(splits["train"], scale, settings)}
+    trained = {"baseline": baseline(splits["train"], facts, settings)}
     loss, accuracy = {}, {}
     for name in ("scratch_sgd", "scratch_manual"):
-        model, training = train(splits["train"], splits["valid"], scale, networks, name)
+        model, training = train(splits["train"], splits["valid"], facts, networks, name)
         trained[name] = model
         loss[name] = training.loss.numpy()
         accuracy[name] = training.accuracy[:, 1].numpy()
-    result = evaluate(trained, splits)
+    result = evaluate(trained, splits, Evaluate(max_error=0.05))
     results = Results(
         metrics=result.metrics,
         confusion=result.confusion,
@@ -38,13 +41,13 @@ def made(parts):
         accuracy=accuracy,
     )
     params = {n: model.description.parameters for n, model in trained.items()}
-    return report(splits, scale, trained, results, params), results
+    return report(splits, facts, KNOWN, trained, results, params), results
 
 
 def test_every_drawing_is_on_the_page_with_what_to_see_and_what_it_is(made):
     (page, drawings), _ = made
     assert list(drawings) == [
-        *("digit", "crop", "counts", "ink", "means", "loss", "accuracy"),
+        *("first", "crop", "counts", "ink", "means", "loss", "accuracy"),
         *("difference", "weights", "predictions", "confusion", "mistakes"),
         *("reliability", "kept"),
     ]
@@ -88,7 +91,7 @@ def test_the_page_tells_the_metrics(made):
             f"{scores['valid']['ece']:.4f}",
         ):
             assert f"<td>{figure}</td>" in page
-    assert f"reads\n{100 * results.metrics['test']['accuracy']:.2f} %" in page
+    assert f"right on\n{100 * results.metrics['test']['accuracy']:.2f} %" in page
 
 
 def test_the_drawings_tell_the_predictions(made):
@@ -157,21 +160,23 @@ def test_what_does_not_fit_together_is_refused(
 
 def test_names_from_settings_are_escaped():
     from tasks import page  # noqa: PLC0415  # beside its one use
-    from tasks.splits import Scale  # noqa: PLC0415
 
     scores = dict.fromkeys(
         ("accuracy", "accuracy_low", "accuracy_high", "rmse", "mae", "log_loss", "ece"),
         0.5,
     )
+    some = {"set_aside": 0.1, "error": None, "error_low": None, "error_high": None}
+    kept = {"threshold": None, "valid": some, "test": some}
     text = page.render(
         metrics={
-            "models": {"<b>": {"valid": scores}},
+            "max_error": 0.1,
+            "models": {"<b>": {"valid": scores, "kept": kept}},
             "best": "<b>",
             "test": scores,
             "by_hand": {},
         },
         counts={"train": 1, "valid": 1, "test": 1},
-        scale=Scale(divisor=256, mean=0.1, std=0.2),
+        facts=facts((2, 2), 2),
         params={"<b>": {"<i>": "<u>"}},
         drawings={},
     )

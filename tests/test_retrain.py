@@ -26,11 +26,11 @@ def test_a_seed_gives_the_model_that_the_step_gives_with_it(root, parts):
         retrain.retrain(*parts, settings, "autograd", seed) for seed in (5, 5)
     )
     other = retrain.retrain(*parts, settings, "autograd", 6)
-    by_name, scale = parts
+    by_name, facts = parts
     model, _ = train.train(
         by_name["train"],
         by_name["valid"],
-        scale,
+        facts,
         settings.model_copy(update={"seed": 5}),
         "autograd",
     )
@@ -55,7 +55,7 @@ def test_a_result_of_data_that_changed_meanwhile_is_not_kept(root, monkeypatch):
     real = retrain.retrain
 
     def slow(*arguments):
-        path = root / "data" / "normalized" / "scale.json"
+        path = root / "data" / "normalized" / "facts.json"
         path.write_text(path.read_text() + "\n")
         return real(*arguments)
 

@@ -148,7 +148,7 @@ def test_make_schedule_starts_everything_and_says_so_in_three_lines(scheduled, c
     worker, planned, watch = said
     assert worker == (
         f"A worker in {scheduled.root} runs the deployments nightly, on-demand, "
-        "rollback; no alarms."
+        "batch, rollback; no alarms."
     )
     assert re.fullmatch(
         r"The next run is nightly's, \w+day \d\d \w+ \d{4} at \d\d:\d\d "
@@ -165,7 +165,7 @@ def test_make_schedule_starts_everything_and_says_so_in_three_lines(scheduled, c
         "* * * * *",
         "Asia/Kathmandu",
     )
-    for name in (NIGHTLY, ON_DEMAND, "rollback/rollback"):
+    for name in deployments.NAMES:
         found = client.read_deployment_by_name(name)
         assert found.global_concurrency_limit.limit == 1, name
         assert found.concurrency_options.collision_strategy == "ENQUEUE", name

@@ -12,11 +12,10 @@ from pydantic import Field, PositiveInt
 
 from flows.clock import Schedule
 from tasks.baseline import Baseline
-from tasks.download import Download
-from tasks.normalize import Normalize
+from tasks.evaluate import Evaluate
+from tasks.gate import Thresholds
 from tasks.settings import BadInput, Settings, load
 from tasks.train import Train
-from tasks.validate import Validate
 
 
 class Example(Settings):
@@ -220,11 +219,10 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, content):
 @pytest.mark.parametrize(
     ("section", "settings"),
     [
-        ("download", Download),
-        ("validate", Validate),
-        ("normalize", Normalize),
         ("baseline", Baseline),
         ("train", Train),
+        ("evaluate", Evaluate),
+        ("promote", Thresholds),
         ("schedule", Schedule),
     ],
 )

@@ -1,5 +1,8 @@
+import json
+
 import numpy as np
 import pytest
+from conftest import facts
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -9,12 +12,13 @@ from tasks.settings import BadInput
 from tasks.splits import Scale, Split
 
 SOME = Split(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.uint8([1, 0]))
-SCALE = Scale(divisor=256, mean=0.25, std=0.5)
+FACTS = facts((3, 4), 2, mean=0.25, std=0.5)
+SCALE = FACTS.scale
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    splits.save(tmp_path, {"train": SOME, "valid": SOME, "test": SOME}, SCALE)
-    assert splits.load_scale(tmp_path) == SCALE
+    splits.save(tmp_path, {"train": SOME, "valid": SOME, "test": SOME}, FACTS)
+    assert splits.load_facts(tmp_path) == FACTS
     for name in splits.SPLITS:
         split = splits.load(tmp_path, name)
         np.testing.assert_array_equal(split.images, SOME.images)
@@ -35,7 +39,7 @@ def test_inputs_are_pixels_over_256_less_mean_over_deviation():
     )
 )
 def test_mean_and_deviation_are_numpys_and_standardized_pixels_have_0_and_1(images):
-    scale = Scale.of(images)
+    scale = Scale.of(images, 255)
     assert scale.mean == pytest.approx((images / 256).mean(), abs=1e-12)
     assert scale.std == pytest.approx((images / 256).std(), abs=1e-9)
     inputs = scale.standardize(images).astype(np.float64)
@@ -64,7 +68,7 @@ def test_standardizing_can_be_undone(images):
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, name, content, sentence):
-    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    splits.save(tmp_path, {"valid": SOME}, FACTS)
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     else:
@@ -74,7 +78,7 @@ def test_a_damaged_file_is_refused(tmp_path, name, content, sentence):
 
 
 def test_a_pickled_array_is_refused(tmp_path):
-    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    splits.save(tmp_path, {"valid": SOME}, FACTS)
     np.save(tmp_path / "valid-labels.npy", np.array([{}], dtype=object))
     with pytest.raises(BadInput, match="is not a whole .npy file"):
         splits.load(tmp_path, "valid")
@@ -91,7 +95,7 @@ BYTES = "'|u1'"
 
 
 def test_a_header_written_by_hand_is_read_as_its_description_says(tmp_path):
-    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    splits.save(tmp_path, {"valid": SOME}, FACTS)
     content = header(WORDS(BYTES, "False", (2, 3, 4))) + bytes(range(24))
     (tmp_path / "valid-images.npy").write_bytes(content)
 
@@ -124,7 +128,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_header_that_lies_is_refused_in_a_sentence(tmp_path, monkeypatch, lie):
     monkeypatch.chdir(tmp_path)
-    splits.save(tmp_path, {"valid": SOME}, SCALE)
+    splits.save(tmp_path, {"valid": SOME}, FACTS)
     (tmp_path / "valid-images.npy").write_bytes(LIES[lie])
     there = sorted(tmp_path.iterdir())
 
@@ -135,24 +139,42 @@ def test_a_header_that_lies_is_refused_in_a_sentence(tmp_path, monkeypatch, lie)
 
 def test_images_that_are_all_alike_have_no_scale():
     with pytest.raises(BadInput, match="All pixels of the training images are alike"):
-        Scale.of(np.full((5, 2, 2), 7, np.uint8))
+        Scale.of(np.full((5, 2, 2), 7, np.uint8), 255)
+
+
+GOOD = json.dumps(FACTS.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("old", "new"),
     [
-        *("", "{}", '{"mean": 1}', "[1", "[" * 900, "\ud800", "null"),
-        '{"divisor": 256, "mean": NaN, "std": 0.5}',
-        '{"divisor": 256, "mean": 0.5, "std": Infinity}',
-        '{"divisor": 256, "mean": 0.5, "std": 0}',
-        '{"divisor": 256, "mean": 0.5, "std": 1e-300}',
-        '{"divisor": 256, "mean": "0.5", "std": 0.5}',
-        '{"divisor": 255, "mean": 0.5, "std": 0.5}',
-        '{"divisor": 256, "mean": 0.5, "std": 0.5, "more": 1}',
-        '{"divisor": 256, "mean": 0.5, "std": 0.5}' + " " * 1000,
+        *((GOOD, text) for text in ("", "{}", '{"mean": 1}', "[1", "[" * 900, "null")),
+        ('"mean": 0.25', '"mean": NaN'),
+        ('"std": 0.5', '"std": Infinity'),
+        ('"std": 0.5', '"std": 0'),
+        ('"std": 0.5', '"std": 1e-300'),
+        ('"mean": 0.25', '"mean": "0.25"'),
+        ('"divisor": 256', '"divisor": 257'),
+        ('"divisor": 256', '"divisor": 256, "more": 1'),
+        ('["0", "1"]', '["0"]'),
+        ('["0", "1"]', '["0", "0"]'),
+        ('["0", "1"]', '["0", "<b>"]'),
+        ("[3, 4]", "[3, 0]"),
+        ("[3, 4]", "[3]"),
+        ('"box": null', '"box": 4'),
+        ('"brightest": 255', '"brightest": 256'),
+        ('"made up"', '"made | up"'),
+        (GOOD, GOOD + " " * 100_000),
     ],
 )
-def test_a_damaged_scale_is_refused(tmp_path, content):
-    (tmp_path / "scale.json").write_text(content, errors="surrogatepass")
-    with pytest.raises(BadInput, match="scale.json is damaged"):
-        splits.load_scale(tmp_path)
+def test_damaged_facts_are_refused(tmp_path, old, new):
+    assert GOOD.count(old) == 1
+    (tmp_path / "facts.json").write_text(GOOD.replace(old, new))
+    with pytest.raises(BadInput, match=r"facts\.json is damaged"):
+        splits.load_facts(tmp_path)
+
+
+def test_facts_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "facts.json").write_text("\ud800", errors="surrogatepass")
+    with pytest.raises(BadInput, match=r"facts\.json is damaged"):
+        splits.load_facts(tmp_path)

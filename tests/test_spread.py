@@ -17,6 +17,7 @@ def repeat(variant, seed, predictions, test=0.9):
     predictions = np.array(predictions, dtype=np.uint8)
     return Repeat(
         variant=variant,
+        architecture="linear",
         seed=seed,
         valid=float(np.mean(predictions == LABELS)),
         test=test,
@@ -77,6 +78,7 @@ def test_the_report_has_every_model_and_every_pair():
             "sgd": [repeat("sgd", 0, bad), repeat("sgd", 1, good, test=0.92)],
         },
         LABELS,
+        0.95,
     )
     assert report == {
         "models": {
@@ -107,15 +109,27 @@ def test_the_report_has_every_model_and_every_pair():
 
 def test_a_model_too_good_to_be_true_is_refused():
     fine = repeat("sgd", 0, LABELS, test=0.93)
-    spread.spread({"sgd": [fine]}, LABELS)
+    spread.spread({"sgd": [fine]}, LABELS, 0.93)
     with pytest.raises(
         BadInput,
         match="sgd with seed 1 has accuracy 0.9301 on the test set, above 0.93: "
-        "a linear model can't be that good on MNIST; look for test images",
+        "a linear model can't be that good on this data; look for test images",
     ):
-        spread.spread({"sgd": [fine, repeat("sgd", 1, LABELS, test=0.9301)]}, LABELS)
+        spread.spread(
+            {"sgd": [fine, repeat("sgd", 1, LABELS, test=0.9301)]}, LABELS, 0.93
+        )
     with pytest.raises(BadInput, match="^baseline has accuracy 0.99"):
-        spread.spread({"baseline": [repeat("baseline", None, LABELS, 0.99)]}, LABELS)
+        spread.spread(
+            {"baseline": [repeat("baseline", None, LABELS, 0.99)]}, LABELS, 0.93
+        )
+
+
+def test_only_linear_models_have_a_limit_and_only_where_one_is_known():
+    fine = repeat("cnn", 0, LABELS, test=0.99)
+    spread.spread(
+        {"cnn": [fine.model_copy(update={"architecture": "cnn"})]}, LABELS, 0.93
+    )
+    spread.spread({"sgd": [fine]}, LABELS, None)
 
 
 @pytest.fixture

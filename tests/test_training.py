@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tasks import gradients, networks, training, updates
+from tasks.shifts import Shifts
 from tasks.splits import Scale
 from tasks.training import Data, Training
 
@@ -64,11 +65,14 @@ def test_inputs_are_the_standardized_pixels():
     )
 
 
-def trained(data: Data, epochs: int = 1) -> Training:
-    network = networks.build("scratch", 2, 3, torch.Generator().manual_seed(0))
+def trained(data: Data, epochs: int = 1, **more) -> Training:
+    network = networks.build(
+        "linear", "scratch", (1, 2), 3, torch.Generator().manual_seed(0)
+    )
+    network.to(data.device)
     update = updates.build("adam", network.parameters(), 0.01)
     order = torch.Generator().manual_seed(1)
-    run = Training(network, gradients.autograd, update, order)
+    run = Training(network, gradients.autograd, update, order, **more)
     for _ in range(epochs):
         run.epoch(data, data, 16)
     return run
@@ -117,15 +121,116 @@ def test_accuracy_is_the_share_of_right_classes(monkeypatch):
     assert training.accuracy(always_one, data) == np.mean(classes == 1)
 
 
+def halved_every_step(step: int) -> float:
+    return 0.5**step
+
+
+def moves() -> Shifts:
+    return Shifts(1, (1, 2), torch.Generator().manual_seed(2))
+
+
+CHANGES = [
+    dict,
+    lambda: {"rate": halved_every_step},
+    lambda: {"shifts": moves()},
+]
+
+
+def normalizing() -> torch.nn.Module:
+    network = torch.nn.Sequential(
+        torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 3), torch.nn.LogSoftmax(dim=1)
+    )
+    torch.nn.init.eye_(network[1].weight)
+    torch.nn.init.zeros_(network[1].bias)
+    return network
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_accuracy_is_of_the_network_as_it_is_used_and_leaves_it_alone(mode):
+    data = Data(*numbered(100), SCALE, CPU)
+    network = normalizing().train(mode)
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    seen = []
+    network.register_forward_hook(lambda part, *_: seen.append(part[0].training))
+    training.accuracy(network, data)
+    assert seen == [False]
+    assert (network.training, network[0].training) == (mode, mode)
+    for name, one in network.state_dict().items():
+        torch.testing.assert_close(one, before[name], rtol=0, atol=0)
+
+
+def test_every_batch_of_every_epoch_is_normalized_by_itself():
+    data = Data(*numbered(100), SCALE, CPU)
+    network = normalizing().eval()
+    update = updates.build("sgd", network.parameters(), 0.01)
+    run = Training(network, gradients.autograd, update, torch.Generator())
+    for _ in range(2):
+        run.epoch(data, data, 16)
+    assert network[0].num_batches_tracked.item() == 2 * 7
+
+
+def test_a_step_is_taken_at_its_own_rate(small_windows):
+    """Of whatever window; and an epoch goes on where the one before ended."""
+    data = Data(*numbered(200), SCALE, CPU)
+    asked = []
+    run = trained(data, 2, rate=lambda step: asked.append(step) or 0.5**step)
+    assert asked == list(range(2 * data.batches(16)))
+    assert run._update.learning_rate == 0.5 ** asked[-1]
+
+
+@pytest.mark.parametrize(
+    ("count", "batches"), [(1, 1), (60, 6), (64, 7), (72, 8), (200, 22)]
+)
+def test_batches_are_counted_before_they_are_made(small_windows, count, batches):
+    data = Data(*numbered(count), SCALE, CPU)
+    assert data.batches(10) == batches == len(trained_by_ten(data))
+
+
+def trained_by_ten(data: Data) -> torch.Tensor:
+    network = networks.build("linear", "scratch", (1, 2), 3)
+    update = updates.build("sgd", network.parameters(), 0.01)
+    run = Training(network, gradients.autograd, update, torch.Generator())
+    return run.descend(data, 10)
+
+
+def test_shifts_move_what_is_trained_on_and_not_what_is_measured():
+    data = Data(*numbered(100), SCALE, CPU)
+    plain, moved = trained(data), trained(data, shifts=moves())
+    assert plain.loss[0] != moved.loss[0]
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(1))[:16]
+    by = moves().draw(16)
+    images = numbered(100)[0]
+    expected = [
+        moves().moved(torch.from_numpy(images[row].reshape(1, 2)), one[None])
+        for row, one in zip(order.tolist(), by, strict=True)
+    ]
+    first = networks.build(
+        "linear", "scratch", (1, 2), 3, torch.Generator().manual_seed(0)
+    )
+    inputs, classes = data.inputs(torch.cat(expected)), order % 3
+    torch.testing.assert_close(
+        moved.loss[0], gradients.autograd(first, inputs, classes)
+    )
+    assert moved.accuracy[0, 0] == pytest.approx(training.accuracy(moved.network, data))
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_what_changes_from_step_to_step_is_not_recorded(changes):
+    run = trained(Data(*numbered(10), SCALE, CPU), **changes())
+    assert run._is_recorded(torch.device("cuda")) == (not changes())
+    assert not run._is_recorded(CPU)
+
+
 cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="torch finds no CUDA device"
 )
 
 
 @cuda
-def test_the_recorded_epochs_of_a_gpu_are_those_of_the_cpu():
+@pytest.mark.parametrize("changes", CHANGES)
+def test_the_epochs_of_a_gpu_are_those_of_the_cpu(changes):
     runs = [
-        trained(Data(*numbered(1000), SCALE, torch.device(kind)), epochs=4)
+        trained(Data(*numbered(1000), SCALE, torch.device(kind)), 4, **changes())
         for kind in ("cpu", "cuda")
     ]
     torch.testing.assert_close(runs[0].loss, runs[1].loss, rtol=1e-4, atol=1e-5)

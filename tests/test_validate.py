@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import KIND, RANGES
 
 from tasks.settings import BadInput
 from tasks.splits import Split
@@ -33,15 +34,9 @@ def data(digits: dict[str, np.ndarray]) -> Data:
 
 
 @pytest.fixture
-def section(params: dict) -> dict:
+def section(sheet: dict) -> dict:
     """The real data sheet, changed to what scikit-learn's digits are."""
-    return params["validate"] | {
-        "counts": {"train": 1400, "test": 300},
-        "class_share": [0.09, 0.11],
-        "mean_ink": [30, 80],
-        "lit_share": [0.18, 0.5],
-        "brightest": 220,
-    }
+    return sheet["validate"] | RANGES
 
 
 @pytest.fixture
@@ -50,6 +45,7 @@ def check(section: dict) -> Callable[[Data], Report]:
         return validate(
             Split(data.train_images, data.train_labels),
             Split(data.test_images, data.test_labels),
+            KIND,
             Validate.model_validate(section),
         )
 
@@ -178,7 +174,7 @@ def a_test_image_in_the_training_set(data: Data) -> None:
         ),
         (
             an_image_washed_out,
-            "an image's brightest pixel is 220 or more",
+            "an image's brightest pixel is 220 to 255",
             [("brightest", "test", 2, 200)],
         ),
         (
@@ -262,7 +258,7 @@ def test_a_complaint_is_one_sentence_with_the_counts_and_the_first_failure(data,
     an_image_of_too_much_ink(data)
     an_image_twice(data)
     assert complaint(check(data)) == (
-        "data/raw breaks its data sheet, `validate` in params.yaml; failures by check: "
+        "data/raw breaks its data sheet; failures by check: "
         "mean_ink 1, repeats 1; the first: an image's mean pixel is 30 to 80, but in "
         "split train, row 8 `mean_ink` is 111.237; see reports/validation.json."
     )
@@ -270,12 +266,19 @@ def test_a_complaint_is_one_sentence_with_the_counts_and_the_first_failure(data,
 
 @pytest.fixture
 def project(
-    raw: Path, section: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Path,
+    section: dict,
+    sheet: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A project's folder with the small data set, as the working directory."""
     (tmp_path / "data").mkdir()
     raw.rename(tmp_path / "data" / "raw")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"validate": section}))
+    (tmp_path / "params.yaml").write_text("dataset: mnist")
+    (tmp_path / "datasets").mkdir()
+    text = yaml.safe_dump(sheet | {"validate": section})
+    (tmp_path / "datasets" / "mnist.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["validate"])
     return tmp_path

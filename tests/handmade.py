@@ -1,0 +1,46 @@
+"""Images and a model of hand for the tests of predictions: bars that a model tells."""
+
+import numpy as np
+
+from tasks.calibration import Calibration
+from tasks.forms import Form
+from tasks.models import Description, Model
+from tasks.splits import Scale
+
+MNIST = Form(shape=(28, 28), brightest=255, box=20)
+WHOLE = Form(shape=(8, 8), brightest=16, box=None)
+
+
+def upright() -> np.ndarray:
+    """An upright bar in the form of MNIST, 20 high and 4 wide."""
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 255
+    return image
+
+
+def lying() -> np.ndarray:
+    """A lying bar, the same otherwise."""
+    return np.ascontiguousarray(upright().T)
+
+
+def bars(*, kept: int = 1000, wrong: int = 0) -> Model:
+    """A model that tells lying bars from upright ones, calibrated on so many."""
+    weights = np.zeros((28, 28, 2), np.float32)
+    weights[4:24, 12:16, 1] = weights[12:16, 4:24, 0] = 0.05
+    return Model(
+        tensors={
+            "weights": weights.reshape(784, 2),
+            "bias": np.zeros(2, np.float32),
+        },
+        description=Description(
+            title="Bars",
+            form=MNIST,
+            classes=("lying", "upright"),
+            scale=Scale(divisor=256, mean=0.1, std=0.25),
+            link="softmax",
+            parameters={},
+            calibration=Calibration(
+                temperature=0.5, images=kept, curve=((0.9, kept, wrong),)
+            ),
+        ),
+    )
