@@ -205,13 +205,18 @@ def counted(table: Path, threshold: float) -> dict[str, dict[str, int]]:
         for row in csv.DictReader(file):
             kind, digit, _ = Path(row["path"]).name.split("-")
             result = "right" if row["prediction"] == digit else "wrong"
+            if not row["prediction"]:
+                result = "unread"
             for name in (kind, "all"):
                 counter = kinds.setdefault(name, Counter())
                 counter["images"] += 1
                 counter[result] += 1
                 probability = float(row["probability"] or 0)
                 counter[f"{result}_set_aside"] += probability < threshold
-    names = ("images", "right", "wrong", "right_set_aside", "wrong_set_aside")
+    names = (
+        *("images", "right", "right_set_aside"),
+        *("wrong", "wrong_set_aside", "unread"),
+    )
     return {kind: {n: counts[n] for n in names} for kind, counts in kinds.items()}
 
 

@@ -78,7 +78,10 @@ def handmade() -> Table:
     rows = {kind: kinds[kind] for kind in sorted(kinds) if kind != "all"}
     rows["all"] = kinds["all"]
     return [
-        ["digits made by hand", "images", "right", "set aside", "wrong", "set aside"],
+        [
+            *("digits made by hand", "images", "right", "set aside"),
+            *("wrong", "set aside", "not readable"),
+        ],
         *(
             [
                 kind.replace("_", ", "),
@@ -86,7 +89,7 @@ def handmade() -> Table:
                     str(counts[key])
                     for key in (
                         *("images", "right", "right_set_aside"),
-                        *("wrong", "wrong_set_aside"),
+                        *("wrong", "wrong_set_aside", "unread"),
                     )
                 ),
             ]

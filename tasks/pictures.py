@@ -15,6 +15,7 @@ GAP = 2  # pixels between two images of a mosaic
 WIDTH = 8  # inches of a figure
 LINE_INCHES = 0.2  # of text
 NAMES_INCHES = 1.3
+SHORT = 2  # letters of a name that leaves room for ten images side by side
 
 Labels = Sequence[object] | npt.NDArray[np.integer]
 
@@ -113,7 +114,8 @@ def mistakes(
         predicted: what they were taken for, (N,).
         probabilities: of the predictions, (N,).
     """
-    columns = 10
+    longest = max((len(str(name)) for name in (*labels, *predicted)), default=1)
+    columns = 10 if longest <= SHORT else 4
     height = images.shape[1] // 3
     spaced = np.pad(
         images.astype(float), ((0, 0), (height, 0), (0, 0)), constant_values=np.nan

@@ -4,6 +4,7 @@ Reads `data/normalized/`, `models/` and what evaluate wrote under `reports/`; wr
 `reports/report.html`, which needs nothing else to be read, and `reports/figures/*.svg`.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,8 +76,10 @@ def report(
 ) -> tuple[str, dict[str, str]]:
     """Return the page, and each figure as an SVG element by its name."""
     with canvas.style() as palette:
-        colours = dict(zip(results.loss, palette, strict=False))
-        colours |= {name: palette[-1] for name in trained if name not in colours}
+        # The last colour is the baseline's.
+        *others, last = palette
+        colours = dict.fromkeys(trained, last)
+        colours |= zip(results.loss, itertools.cycle(others), strict=False)
         drawn = {
             drawing.name: (drawing, canvas.svg(axes))
             for drawing, axes in _drawings(
