@@ -181,3 +181,50 @@ def test_a_champion_of_an_earlier_version_is_held_to_its_record(
     record = champions.current()
     assert (record.replaces, record.compared) == (first, None)
     assert (record.title, record.architecture) == ("small digits", "linear")
+
+
+def renamed(model: Model, title: str) -> Model:
+    """The model as if it were of data with this title."""
+    about = model.description.model_copy(update={"title": title})
+    return model.model_copy(update={"description": about})
+
+
+def test_a_champion_of_other_data_is_no_measure_but_one_before_it_is(
+    checkout, parts, monkeypatch, capsys
+):
+    put(of(1000, parts))
+    run(monkeypatch)
+    put(renamed(of(40, parts), "other digits"))
+    run(monkeypatch)
+    assert champions.current().compared is None
+    assert "baseline, which is of other data, was." in capsys.readouterr().out
+
+    put(of(12, parts))
+    with pytest.raises(SystemExit):
+        run(monkeypatch)
+    assert "below the interval of the champion's" in capsys.readouterr().err
+    put(of(1001, parts))
+    run(monkeypatch)
+    assert champions.current().title == "small digits"
+
+
+def test_a_champion_of_other_images_is_held_to_its_record(
+    checkout, parts, monkeypatch, capsys
+):
+    first = put(of(60, parts))
+    run(monkeypatch)
+    load = models.load
+
+    def of_smaller_images(path):
+        model = load(path)
+        if path != champions.FILE:
+            return model
+        form = model.description.form.model_copy(update={"box": 5})
+        about = model.description.model_copy(update={"form": form})
+        return model.model_copy(update={"description": about})
+
+    monkeypatch.setattr(models, "load", of_smaller_images)
+    put(of(1000, parts))
+    run(monkeypatch)
+    record = champions.current()
+    assert (record.replaces, record.compared) == (first, None)
