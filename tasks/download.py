@@ -147,8 +147,8 @@ def main() -> None:
     """Download as the data sheet says."""
     command.parser(__doc__).parse_args()
     sheet = sheets.chosen()
-    settings, kind = load("download", Download, sheet), load("images", Kind, sheet)
-    download(settings, RAW, kind)
+    settings = load("download", Download, sheet)
+    download(settings, RAW, load("images", Kind, sheet) if settings.bundle else None)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ GAP = 2  # pixels between two images of a mosaic
 WIDTH = 8  # inches of a figure
 LINE_INCHES = 0.2  # of text
 NAMES_INCHES = 1.3
-SHORT = 2  # letters of a name that leaves room for ten images side by side
+LETTER_INCHES = 0.062  # of the small text above an image
 
 Labels = Sequence[object] | npt.NDArray[np.integer]
 
@@ -114,21 +114,24 @@ def mistakes(
         predicted: what they were taken for, (N,).
         probabilities: of the predictions, (N,).
     """
-    longest = max((len(str(name)) for name in (*labels, *predicted)), default=1)
-    columns = 10 if longest <= SHORT else 4
+    said = [
+        f"{label} as {taken}, {sure:.2f}"
+        for label, taken, sure in zip(labels, predicted, probabilities, strict=True)
+    ]
+    # Words want more room than digits do.
+    widest = max(map(len, said)) * LETTER_INCHES
+    columns = max(1, min(10, int(WIDTH / widest)))
     height = images.shape[1] // 3
     spaced = np.pad(
         images.astype(float), ((0, 0), (height, 0), (0, 0)), constant_values=np.nan
     )
     axes = _grid(spaced, columns, cmap="gray_r")
     places = mosaic(spaced, columns)[1]
-    for (x, y), label, taken, sure in zip(
-        places, labels, predicted, probabilities, strict=True
-    ):
+    for (x, y), words in zip(places, said, strict=True):
         axes.text(
             x,
             y + height,
-            f"{label} as {taken}, {sure:.2f}",
+            words,
             ha="center",
             va="bottom",
             fontsize=7,

@@ -5,6 +5,9 @@ Reads `reports/metrics.json` (which model is the best), the models, `data/normal
 `models/champion.safetensors`, `models/champion.json` and `reports/model_card.md`, or
 nothing.
 
+A champion of other data is no measure for the candidate: it is held to the record of
+the last one of its own data, if there was one.
+
 A model that was rolled back stays out until it is put back by hand. Exit status: 0 if
 the best model is champion now; 3 if it was refused, with the reason.
 """
@@ -26,6 +29,8 @@ from tasks.splits import Split
 NORMALIZED = Path("data/normalized")
 METRICS = Path("reports/metrics.json")
 REFUSED = 3
+# Of the data, in records of earlier versions, which do not tell it.
+FIRST_TITLE = "MNIST by Y. LeCun, C. Cortes and C. J. C. Burges"
 
 
 class Verdict(NamedTuple):
@@ -79,31 +84,48 @@ def _refuse(name: str, reasons: list[str]) -> None:
     sys.exit(REFUSED)
 
 
-def _champion(
-    record: Record | None, candidate: Model, *, lost: bool
-) -> Model | Record | None:
-    """Return what a candidate is compared with.
-
-    A champion of another data set, which takes other images or tells other classes
-    apart, is as good as none.
-    """
-    about = candidate.description
-    if record is None or record.title not in (None, about.title):
+def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
+    """Return what a candidate is compared with."""
+    if record is None:
         return None
     if champions.has_model(record):
         try:
-            champion = models.load(champions.FILE)
+            return models.load(champions.FILE)
         except models.Outdated:
             return record
-        of = champion.description
-        same = (of.form, of.classes) == (about.form, about.classes)
-        return champion if same else None
     if lost:
         return record
     raise BadInput(
         f"{champions.FILE} is not the champion that {champions.HISTORY} tells of; run "
         "`python -m flows.pipeline`, which gets it from DVC's cache or remote."
     )
+
+
+def _same_data(record: Record, candidate: Model) -> bool:
+    """Return whether a champion was made of the data that the candidate is of."""
+    about = candidate.description
+    title = record.title or FIRST_TITLE
+    return title == about.title and set(record.recall) == set(about.classes)
+
+
+def _opponent(
+    candidate: Model, before: Record | None, *, lost: bool
+) -> Model | Record | None:
+    """Return what the candidate is compared with: a champion of the same data."""
+    if before and _same_data(before, candidate):
+        champion = _champion(before, lost=lost)
+        if (
+            isinstance(champion, Model)
+            and champion.description.form != candidate.description.form
+        ):
+            return before
+        return champion
+    of_this_data = [
+        event.champion
+        for event in champions.history()
+        if _same_data(event.champion, candidate)
+    ]
+    return of_this_data[-1] if of_this_data else None
 
 
 def main() -> None:
@@ -127,7 +149,7 @@ def main() -> None:
         back = f"`python -m flows.rollback --to {md5[:8]}` puts it back"
         _refuse(name, [f"it was rolled back; {back}"])
     parts = {split: splits.load(NORMALIZED, split) for split in splits.SPLITS}
-    champion = _champion(before, candidate, lost=arguments.lost)
+    champion = _opponent(candidate, before, lost=arguments.lost)
     verdict = promote(candidate, champion, parts["valid"], thresholds)
     if verdict.reasons:
         _refuse(name, verdict.reasons)
@@ -152,15 +174,18 @@ def main() -> None:
         event="promoted", time=now, instead_of=record.replaces, champion=record
     )
     champions.crown(event, content)
-    print(_announcement(record, before))
+    other = before is not None and not _same_data(before, candidate)
+    print(_announcement(record, before, other=other))
 
 
-def _announcement(record: Record, before: Record | None) -> str:
+def _announcement(record: Record, before: Record | None, *, other: bool) -> str:
     said = f"{record.model} is champion now: accuracy {record.valid.accuracy:.4f}"
     if before is None:
         return f"{said} in validation, and there was none before."
+    if other:
+        return f"{said} in validation; {before.model}, which is of other data, was."
     if record.compared is None:
-        return f"{said} in validation; it could not be compared with {before.model}."
+        return f"{said} in validation; {before.model}, whose file is no use, was."
     return (
         f"{said} in validation, where {before.model} has "
         f"{record.compared.accuracy:.4f} ({record.compared.gained} images gained, "

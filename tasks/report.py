@@ -279,6 +279,24 @@ def _of_the_mistakes(
     surest = wrong.sort_values(
         [f"{best}_probability", "index"], ascending=[False, True]
     ).head(MISTAKES)
+    mistakes = []
+    if len(surest):  # a model may have none
+        mistakes.append(
+            (
+                Drawing(
+                    "mistakes",
+                    f"The validation images that {best} was most sure of, and wrong: "
+                    "what it is, what it was taken for, with what probability.",
+                    f"The {len(surest)} most confident mistakes of {best}",
+                ),
+                pictures.mistakes(
+                    valid.images[surest["index"].to_numpy()],
+                    surest["label"].to_numpy(),
+                    surest[best].to_numpy(),
+                    surest[f"{best}_probability"].to_numpy(),
+                ),
+            )
+        )
     bins = results.calibration.query("model == @best")
     ordered = {
         name: (table[name] == table["label"])
@@ -297,20 +315,7 @@ def _of_the_mistakes(
             ),
             charts.confusion(counts.to_numpy().astype(int), facts.classes),
         ),
-        (
-            Drawing(
-                "mistakes",
-                f"The validation images that {best} was most sure of, and wrong: what "
-                "it is, what it was taken for, with what probability.",
-                f"The {len(surest)} most confident mistakes of {best}",
-            ),
-            pictures.mistakes(
-                valid.images[surest["index"].to_numpy()],
-                surest["label"].to_numpy(),
-                surest[best].to_numpy(),
-                surest[f"{best}_probability"].to_numpy(),
-            ),
-        ),
+        *mistakes,
         (
             Drawing(
                 "reliability",

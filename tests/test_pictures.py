@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 
 from tasks import pictures
@@ -77,3 +79,14 @@ def test_means_are_labelled():
 def test_an_image_is_titled_with_its_class():
     axes = pictures.one(IMAGES[0], "five")
     assert "five" in axes.get_title(loc="left") + axes.get_title()
+
+
+def test_words_get_the_room_that_they_need():
+    axes = pictures.mistakes(
+        IMAGES[[0, 1] * 6], ["triangle"] * 12, ["circle"] * 12, [0.9] * 12
+    )
+
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for left, right in itertools.combinations(boxes, 2):
+        assert not left.overlaps(right)

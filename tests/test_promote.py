@@ -139,7 +139,7 @@ def test_a_champion_that_is_not_in_place_is_not_passed_over(
     # Unless it is lost: then it is held to the record.
     run(monkeypatch, "--lost")
     assert champions.current().compared is None
-    assert "it could not be compared with baseline" in capsys.readouterr().out
+    assert "whose file is no use" in capsys.readouterr().out
 
 
 def test_what_was_interrupted_is_mended_the_next_time(checkout, parts, monkeypatch):
@@ -183,20 +183,48 @@ def test_a_champion_of_an_earlier_version_is_held_to_its_record(
     assert (record.title, record.architecture) == ("small digits", "linear")
 
 
-def test_a_champion_of_another_data_set_is_not_compared_with(
+def renamed(model: Model, title: str) -> Model:
+    """The model as if it were of data with this title."""
+    about = model.description.model_copy(update={"title": title})
+    return model.model_copy(update={"description": about})
+
+
+def test_a_champion_of_other_data_is_no_measure_but_one_before_it_is(
     checkout, parts, monkeypatch, capsys
 ):
-    by_name, facts = parts
-    good = put(of(1000, parts))
+    put(of(1000, parts))
     run(monkeypatch)
-    other = of(60, (by_name, facts.model_copy(update={"title": "letters"})))
-    put(other)
+    put(renamed(of(40, parts), "other digits"))
+    run(monkeypatch)
+    assert champions.current().compared is None
+    assert "baseline, which is of other data, was." in capsys.readouterr().out
+
+    put(of(12, parts))
+    with pytest.raises(SystemExit):
+        run(monkeypatch)
+    assert "below the interval of the champion's" in capsys.readouterr().err
+    put(of(1001, parts))
+    run(monkeypatch)
+    assert champions.current().title == "small digits"
+
+
+def test_a_champion_of_other_images_is_held_to_its_record(
+    checkout, parts, monkeypatch, capsys
+):
+    first = put(of(60, parts))
+    run(monkeypatch)
+    load = models.load
+
+    def of_smaller_images(path):
+        model = load(path)
+        if path != champions.FILE:
+            return model
+        form = model.description.form.model_copy(update={"box": 5})
+        about = model.description.model_copy(update={"form": form})
+        return model.model_copy(update={"description": about})
+
+    monkeypatch.setattr(models, "load", of_smaller_images)
+    put(of(1000, parts))
     run(monkeypatch)
     record = champions.current()
-    assert (record.title, record.replaces, record.compared) == ("letters", good, None)
-    assert capsys.readouterr().out.endswith("could not be compared with baseline.\n")
-
-    names = tuple("abcdefghij")
-    put(of(60, (by_name, facts.model_copy(update={"classes": names}))))
-    run(monkeypatch)
-    assert set(champions.current().recall) == set(names)
+    assert (record.replaces, record.compared) == (first, None)
