@@ -35,10 +35,17 @@ STEPS = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty project: the real params.yaml and nothing else."""
+    """An empty project: the real params.yaml and data sheets, and nothing else."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def settings_of(step: str) -> Path:
+    """The file that a step's section stands in."""
+    of_the_data = ("download", "validate", "normalize")
+    return Path("datasets/mnist.yaml" if step in of_the_data else "params.yaml")
 
 
 def run(step: str, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
@@ -73,24 +80,26 @@ def test_help_says_what_the_step_reads_and_writes(step, monkeypatch, capsys):
     "step", ["download", "validate", "normalize", "baseline", "train"]
 )
 def test_a_key_that_nobody_knows_is_refused(folder, step, monkeypatch, capsys):
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    path = settings_of(step)
+    params = yaml.safe_load(path.read_text())
     params[step]["learning_rtae"] = 1
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    path.write_text(yaml.safe_dump(params))
     assert run(step, monkeypatch, capsys) == (
         1,
-        f"tasks.{step}: params.yaml: `{step}.learning_rtae` is not a known key.\n",
+        f"tasks.{step}: {path}: `{step}.learning_rtae` is not a known key.\n",
     )
 
 
 @pytest.mark.parametrize("step", ["download", "validate", "normalize", "baseline"])
 def test_a_key_that_is_missing_is_named(folder, step, monkeypatch, capsys):
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    path = settings_of(step)
+    params = yaml.safe_load(path.read_text())
     key = next(iter(params[step]))
     del params[step][key]
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    path.write_text(yaml.safe_dump(params))
     assert run(step, monkeypatch, capsys) == (
         1,
-        f"tasks.{step}: params.yaml: `{step}.{key}` is missing.\n",
+        f"tasks.{step}: {path}: `{step}.{key}` is missing.\n",
     )
 
 

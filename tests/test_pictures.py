@@ -54,13 +54,6 @@ def test_mistakes_say_what_was_taken_for_what():
     assert texts(axes) == ["3 as 8, 0.99", "5 as 6, 0.50"]
 
 
-def test_long_names_have_room():
-    few = pictures.mistakes(IMAGES, ["3"] * 8, ["8"] * 8, [0.5] * 8)
-    long = pictures.mistakes(IMAGES, ["three"] * 8, ["eight"] * 8, [0.5] * 8)
-    wide, narrow = (axes.images[0].get_array().shape[1] for axes in (few, long))
-    assert (wide, narrow) == (10 * 30 - 2, 4 * 30 - 2)
-
-
 def test_weights_of_all_models_have_one_scale():
     small, large = RANDOM.normal(size=(2, 784, 10)) * [[[1]], [[3]]]
     axes = pictures.weights({"small": small, "large": large}, (28, 28), "0123456789")
