@@ -56,6 +56,7 @@ bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and
 	python benchmarks/epoch.py
 	python benchmarks/growth.py
 	python benchmarks/job.py
+	python benchmarks/predict.py
 	python benchmarks/soak.py
 
 clean: ## remove the environment and the caches of the tools; data and models stay

@@ -127,8 +127,10 @@ def job() -> Table:
         f"scheduled runs, {key}": value
         for key, value in _result("soak")["ratios"].items()
     }
-    measured = [_result(name)["ratios"] for name in ("job", "growth")]
-    ratios = {**measured[0], **measured[1], **libraries, **nights}
+    jobs, growth, predict = (
+        _result(name)["ratios"] for name in ("job", "growth", "predict")
+    )
+    ratios = {**jobs, **growth, **predict, **libraries, **nights}
     rows = [[what, f"{value:.2f}"] for what, value in ratios.items()]
     return [["whole job, growth, libraries, schedule", "ratio"], *rows]
 

@@ -82,7 +82,10 @@ def fetch(source: str, recipe: Recipe, kind: Kind, sha256: Hashes) -> tuple[File
     train, test = split(parts, recipe, kind.classes)
     contents = files(train, test)
     if digests(contents) != dict(sha256):
-        raise BadInput(f"{source} is not the data that the hashes of its sheet are of.")
+        raise BadInput(
+            f"{source} is not the data that the hashes of its sheet are of: it was "
+            "changed, or the way in which images are brought to their form was."
+        )
     return contents, "; ".join([*notes, *dropped])
 
 

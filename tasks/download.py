@@ -103,7 +103,7 @@ def _first(
     reasons = "; ".join(str(failure).rstrip(".") for failure in failures)
     advice = "try again later, or name" if later else "name"
     changed = any(Path(source).exists() for source in settings.sources)
-    anew = ", or have the sheet written anew by `python -m flows.new_dataset`"
+    anew = ", or write it anew: `python -m flows.new_dataset FOLDER --force`"
     raise (Unavailable if later else BadInput)(
         f"no source has the data: {reasons}; {advice} another one under "
         f"`download.sources` of the data sheet{anew if changed else ''}."

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from tasks.forms import Kind
-from tasks.settings import Count, Settings
+from tasks.settings import BadInput, Count, Settings
 from tasks.tables import NO_ROW
 
 LISTED = 20  # a breach lists this many failures at most; the others are only counted
@@ -107,8 +107,18 @@ def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
 
 
 def of_images(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
-    """Return what `tables.of_images` must hold."""
+    """Return what `tables.of_images` must hold.
+
+    Raises:
+        BadInput: no image can.
+    """
     last, least, most = len(kind.classes) - 1, sheet.brightest, kind.form.brightest
+    if least > most:
+        raise BadInput(
+            f"The data sheet wants a pixel of {least} or more in every image "
+            f"(`validate.brightest`), but {most} is the most that one can have "
+            "(`images.form.brightest`); change either."
+        )
     return pa.DataFrameSchema(
         {
             "label": _rule(f"a label is 0 to {last}", pa.Check.le, last),

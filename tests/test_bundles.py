@@ -272,7 +272,8 @@ def test_data_that_changed_is_refused_with_what_to_do(tmp_path, section, change)
             kind = Kind(title="marks", form=form, classes=KIND.classes)
 
     with pytest.raises(
-        BadInput, match="album is not the data that .*`python -m flows.new_dataset`"
+        BadInput,
+        match="album is not the data that .*`python -m flows.new_dataset FOLDER --fo",
     ):
         download(settled, tmp_path / "raw2", kind)
     assert not (tmp_path / "raw2").exists()
@@ -284,7 +285,8 @@ def test_files_that_changed_are_refused_with_what_to_do(tmp_path, section):
     settled = Download(**section | {"bundle": None}, sources=[source])
 
     with pytest.raises(
-        BadInput, match=f"{FILES[3]} is another file.*`python -m flows.new_dataset`"
+        BadInput,
+        match=f"{FILES[3]} is another file.*`python -m flows.new_dataset FOLDER --fo",
     ):
         download(settled, tmp_path / "raw", KIND)
 

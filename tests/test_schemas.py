@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
+from conftest import KIND
 from pandera.config import config_context
 from pandera.errors import SchemaError
 
@@ -81,3 +82,9 @@ def test_a_data_sheet_that_makes_no_sense_is_refused(
     path.write_text(yaml.safe_dump({"validate": sheet["validate"] | {key: value}}))
     with pytest.raises(BadInput, match=fault):
         load("validate", DataSheet, path)
+
+
+def test_a_brightest_pixel_above_what_is_possible_is_one_sentence(section: DataSheet):
+    dark = KIND.form.model_copy(update={"brightest": 16})
+    with pytest.raises(BadInput, match="a pixel of 254 or more .*, but 16 is the most"):
+        schemas.of_images(section, KIND.model_copy(update={"form": dark}))

@@ -77,7 +77,12 @@ def test_a_model_too_good_to_be_true_fails_the_flow(small, prefect_server, monke
         for name, mark in repeats.marks().items():
             repeats.save(
                 repeats.Repeat(
-                    variant=name, seed=0, valid=0.9, test=0.94, predictions=bytes(300)
+                    variant=name,
+                    architecture="linear",
+                    seed=0,
+                    valid=0.9,
+                    test=0.94,
+                    predictions=bytes(300),
                 ),
                 mark,
             )

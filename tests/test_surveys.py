@@ -273,7 +273,7 @@ def test_the_sheet_that_is_written_makes_the_same_files(tmp_path):
 
 def test_a_sheet_that_the_data_breaks_is_not_written(tmp_path):
     found = survey(npz(tmp_path / "a.npz", X=NOISE, y=KINDS))
-    form = Form(shape=(6, 5), brightest=200, box=None)
+    form = Form(shape=(6, 5), brightest=240, box=None)
     kind = Kind(title="noise", form=form, classes=found.kind.classes)
     found = dataclasses.replace(found, kind=kind)
 
