@@ -1,4 +1,4 @@
-"""Read digits from images, as a flow: `python -m flows.predict PATH... [--model NAME]`.
+"""Classify images, as a flow: `python -m flows.predict PATH... [--model NAME]`.
 
 PNG, JPEG, TIFF, IDX, .npy, .npz, or folders of them. The champion reads them, or the
 best model where there is no champion. The table of predictions, a contact sheet of the
@@ -57,7 +57,7 @@ def predict(
     format: Format = "csv",  # noqa: A002  # as users call it, here and in the UI
     start: str | None = None,
 ) -> State[Any]:
-    """Read digits from images, and write down what they are.
+    """Classify images, and write down what they are.
 
     Args:
         paths: images, arrays of images, and folders of them.

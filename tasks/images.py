@@ -212,7 +212,7 @@ def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
 def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
     """Return which images are blank or not of `form`, and which are inverted.
 
-    Almost none is, so that few pixels are looked at: those between which a digit must
+    Almost none is, so that few pixels are looked at: those between which ink must
     have a difference, and the corners.
     """
     odd = _alike_in_the_middle(images)

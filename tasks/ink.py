@@ -32,7 +32,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Unusable(Exception):
-    """An image that no digit can be read from; the message is the reason."""
+    """An image in which nothing can be recognized; the message is the reason."""
 
 
 def find(values: npt.NDArray[np.number]) -> Floats:
@@ -69,12 +69,12 @@ def find(values: npt.NDArray[np.number]) -> Floats:
     return _cropped(grey.astype(np.float32))
 
 
-def scaled(digit: Floats, box: int) -> Floats:
+def scaled(inked: Floats, box: int) -> Floats:
     """Return ink, scaled to fit a square of `box` pixels, its aspect kept.
 
     Strokes that would be thinner than almost any of MNIST's are drawn thicker.
     """
-    fine = np.pad(_fitted(digit, FINE * box), FINE)
+    fine = np.pad(_fitted(inked, FINE * box), FINE)
     mask = fine > 0.5 * fine.max()
     # Across a stroke the distance to its edge goes from 0 to half of its width.
     width = 4 * ndimage.distance_transform_edt(mask)[mask].mean() / FINE

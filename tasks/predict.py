@@ -1,4 +1,4 @@
-"""Read digits from images of any size: PNG, JPEG, TIFF, IDX, .npy, .npz, or folders.
+"""Classify images of any size: PNG, JPEG, TIFF, IDX, .npy, .npz, or folders.
 
 Reads the images, the champion (or the best model, or the one named) and the section
 `evaluate` of params.yaml. Writes three files into a folder: `contact_sheet.html`, the

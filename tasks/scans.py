@@ -81,8 +81,8 @@ def to_form(values: Grey, form: Form) -> Pixels:
         raise Unusable("it is blank")
     if form.box is None:
         return _pixels(_resized(values / WHITE, form.shape), form)
-    digit = ink.find(_reduced(values))
-    return _pixels(_centred(ink.scaled(digit, form.box), form.shape), form)
+    inked = ink.find(_reduced(values))
+    return _pixels(_centred(ink.scaled(inked, form.box), form.shape), form)
 
 
 def is_of(values: Grey, form: Form) -> bool:
@@ -190,15 +190,15 @@ def _resized(values: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats
     return np.asarray(scaled, np.float32)
 
 
-def _centred(digit: Floats, shape: tuple[int, int]) -> Floats:
-    """Return `digit` in a field of `shape`, its centre of mass in the middle."""
+def _centred(inked: Floats, shape: tuple[int, int]) -> Floats:
+    """Return `inked` in a field of `shape`, its centre of mass in the middle."""
     field = np.zeros(shape, np.float32)
     where = []
-    for axis, middle in enumerate(ink.centre(digit)):
-        room = shape[axis] - digit.shape[axis]
+    for axis, middle in enumerate(ink.centre(inked)):
+        room = shape[axis] - inked.shape[axis]
         start = int(np.clip(round(shape[axis] / 2 - middle), 0, room))
-        where.append(slice(start, start + digit.shape[axis]))
-    field[tuple(where)] = digit
+        where.append(slice(start, start + inked.shape[axis]))
+    field[tuple(where)] = inked
     return field
 
 
