@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -272,9 +273,7 @@ def _of_the_mistakes(
     colours: Mapping[str, str],
 ) -> list[tuple[Drawing, Axes]]:
     best, table = results.metrics["best"], results.predictions
-    tested = results.confusion.query("model == @best and split == 'test'")
-    counts = tested.pivot_table(index="actual", columns="predicted", values="images")
-    counts = counts.reindex(index=facts.classes, columns=facts.classes)
+    counts = _counts(results.confusion, best, facts.classes)
     wrong = table[table[best] != table["label"]]
     surest = wrong.sort_values(
         [f"{best}_probability", "index"], ascending=[False, True]
@@ -313,7 +312,7 @@ def _of_the_mistakes(
                 "more often.",
                 f"Confusion matrix of {best} on the test set",
             ),
-            charts.confusion(counts.to_numpy().astype(int), facts.classes),
+            charts.confusion(counts, facts.classes),
         ),
         *mistakes,
         (
@@ -338,6 +337,15 @@ def _of_the_mistakes(
             charts.kept(ordered, colours, _share_kept(results.metrics, best)),
         ),
     ]
+
+
+def _counts(
+    confusion: pd.DataFrame, best: str, classes: tuple[str, ...]
+) -> npt.NDArray[np.int64]:
+    """Return the confusion counts of the best model on test, classes in their order."""
+    tested = confusion[(confusion["model"] == best) & (confusion["split"] == "test")]
+    counts = tested.pivot_table(index="actual", columns="predicted", values="images")
+    return counts.reindex(index=classes, columns=classes).to_numpy().astype(np.int64)
 
 
 def _share_kept(metrics: Mapping[str, Any], best: str) -> float:

@@ -94,10 +94,18 @@ def test_a_failure_among_the_surest_does_not_end_the_search():
 
 def test_images_too_few_to_prove_anything_are_passed_over():
     made = Calibration(
-        temperature=1.0, images=300, curve=((0.99, 30, 0), (0.9, 300, 1))
+        temperature=1.0,
+        images=300,
+        curve=((0.99, 35, 0), (0.9, 70, 0), (0.8, 150, 60)),
     )
-    assert binom.cdf(0, 30, 0.05) > 0.0125 > binom.cdf(1, 300, 0.05)
-    assert calibration.threshold(made, 0.05) == 0.9
+    assert binom.cdf(0, 35, 0.1) > 0.0125 > binom.cdf(0, 70, 0.1)
+    assert calibration.threshold(made, 0.1) == 0.9
+
+
+def test_the_risk_is_shared_by_the_starts():
+    made = Calibration(temperature=1.0, images=200, curve=((0.9, 200, 4),))
+    assert 0.0125 < binom.cdf(4, 200, 0.05) < 0.05
+    assert calibration.threshold(made, 0.05) is None
 
 
 def test_after_a_failure_nothing_more_is_tried():

@@ -2,6 +2,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, facts
 
@@ -107,6 +108,21 @@ def test_the_drawings_tell_the_predictions(made):
     labels = 2 * 10
     assert sum(map(int, shown)) - 2 * sum(range(10)) == tested.sum() == 300
     assert len(shown) - labels == np.count_nonzero(tested)
+
+
+def test_classes_stand_in_the_order_of_the_data_sheet():
+    table = pd.DataFrame(
+        [
+            ("cnn", "test", "two", "two", 5),
+            ("cnn", "test", "two", "ten", 1),
+            ("cnn", "test", "ten", "two", 2),
+            ("cnn", "test", "ten", "ten", 7),
+            ("cnn", "valid", "two", "ten", 99),
+        ],
+        columns=["model", "split", "actual", "predicted", "images"],
+    )
+    counts = report_step._counts(table, "cnn", ("two", "ten"))
+    assert counts.tolist() == [[5, 1], [2, 7]]
 
 
 @pytest.fixture

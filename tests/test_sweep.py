@@ -16,7 +16,7 @@ from conftest import ROOT, wait_until
 from small import lay_out
 
 from tasks import repeats
-from tasks.grids import Own, Point, Train
+from tasks.grids import Grid, Own, Point, Train
 from tasks.repeats import Repeat
 from tasks.settings import BadInput
 from tasks.sweep import Setting, best, sweep, to_run
@@ -156,6 +156,8 @@ def test_a_sweep_ends_in_a_table_a_figure_and_a_line(here, checkout):
     assert len(before) == 6
     assert here.sweep(**ASKED, return_state=True).is_completed()
     assert {p: p.stat().st_mtime_ns for p in before} == before
+    point, mark = next(iter(repeats.marks_of(Grid.of(ASKED).points()).items()))
+    assert here._train(checkout, None, "again", tuple(point), mark).name == "Cached"
 
 
 @pytest.mark.usefixtures("prefect_server")
