@@ -15,6 +15,7 @@ GAP = 2  # pixels between two images of a mosaic
 WIDTH = 8  # inches of a figure
 LINE_INCHES = 0.2  # of text
 NAMES_INCHES = 1.3
+CELL_INCHES = 1  # an image at most, where there are few
 LETTER_INCHES = 0.062  # of the small text above an image
 
 Labels = Sequence[object] | npt.NDArray[np.integer]
@@ -67,7 +68,7 @@ def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
 def means(by_class: Mapping[str, npt.NDArray[np.floating]]) -> Axes:
     """Draw the mean image of each class, (rows, columns), by its name."""
     images = np.stack(list(by_class.values()))
-    axes = _grid(images, columns=len(images), cmap="gray_r")
+    axes = _grid(images, columns=len(images), cmap="gray_r", cell=CELL_INCHES)
     for (x, y), name in zip(mosaic(images, len(images))[1], by_class, strict=True):
         axes.text(x, y - 1, name, ha="center", va="bottom")
     return axes
@@ -154,7 +155,12 @@ def weights(
     # Few weights are extreme; without them the rest can be seen.
     limit = float(np.quantile(np.abs(images), 0.995))
     axes = _grid(
-        images, classes, cmap="RdBu_r", limits=(-limit, limit), names=NAMES_INCHES
+        images,
+        classes,
+        cmap="RdBu_r",
+        limits=(-limit, limit),
+        names=NAMES_INCHES,
+        cell=CELL_INCHES,
     )
     tops = mosaic(images, classes)[1]
     for (x, _), name in zip(tops, names, strict=False):
@@ -184,15 +190,20 @@ def _grid(
     limits: tuple[float, float] | None = None,
     names: float = 0,
     lines: int = 1,
+    cell: float = WIDTH,
 ) -> Axes:
-    """Draw a mosaic, with room for `names` inches at its left and `lines` above it."""
+    """Draw a mosaic, with room for `names` inches at its left and `lines` above it.
+
+    No image is wider than `cell` inches, so that few of them are not huge.
+    """
     picture, _ = mosaic(images, columns)
     rows, width = picture.shape
     above = LINE_INCHES * lines
-    height = (WIDTH - names) * rows / width
-    figure = Figure(figsize=(WIDTH, height + above))
+    inches = min(WIDTH, names + cell * columns)
+    height = (inches - names) * rows / width
+    figure = Figure(figsize=(inches, height + above))
     whole = height / (height + above)
-    axes = figure.add_axes((names / WIDTH, 0, 1 - names / WIDTH, whole))
+    axes = figure.add_axes((names / inches, 0, 1 - names / inches, whole))
     low, high = limits or (0, float(np.nanmax(picture)))
     axes.imshow(picture, cmap=cmap, vmin=low, vmax=high)
     canvas.bare(axes)

@@ -83,3 +83,9 @@ def test_words_get_the_room_that_they_need():
     boxes = [text.get_window_extent() for text in axes.texts]
     for left, right in itertools.combinations(boxes, 2):
         assert not left.overlaps(right)
+
+
+def test_the_weights_of_few_classes_are_not_huge():
+    axes = pictures.weights({"a": RANDOM.normal(size=(784, 3))}, (28, 28), "xyz")
+    width, height = axes.get_figure().get_size_inches()
+    assert (width, round(height, 1)) == (1.3 + 3, 1.2)
