@@ -75,15 +75,18 @@ def losses(
         marks: losses at the end to compare with, by what they are.
     """
     axes = canvas.axes(8, 4)
-    window = np.ones(SMOOTHED_OVER) / SMOOTHED_OVER
+    # Of little data there may be fewer batches than that.
+    shortest = min(len(values) for values in by_model.values())
+    over = max(1, min(SMOOTHED_OVER, shortest // 2))
+    window = np.ones(over) / over
     ends = []
     # What coincides is drawn ever thinner, so that all can be seen.
     widths = np.linspace(5, 1, len(by_model))
     for (name, values), width in zip(by_model.items(), widths, strict=True):
         smooth = np.convolve(values, window, mode="valid")
-        batches = np.arange(len(smooth)) + SMOOTHED_OVER
+        batches = np.arange(len(smooth)) + over
         axes.plot(batches, smooth, color=colours[name], lw=width)
-        end = float(smooth[-SMOOTHED_OVER:].mean())
+        end = float(smooth[-over:].mean())
         ends.append((end, f"{name}  {end:.3f}", colours[name]))
     longest = max(len(values) for values in by_model.values())
     axes.axhline(chance, color=canvas.INK, lw=0.8, ls=":")
@@ -108,7 +111,7 @@ def losses(
     axes.set_ylim(0, 1.08 * max([chance, *marks.values()]))
     axes.set_xlim(0, longest)
     axes.set_xlabel("batch")
-    axes.set_ylabel(f"loss, nats (mean of {SMOOTHED_OVER})")
+    axes.set_ylabel(f"loss, nats (mean of {over})")
     canvas.label_ends(axes, ends)
     return axes
 

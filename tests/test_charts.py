@@ -76,3 +76,14 @@ def test_what_is_kept_is_the_most_certain():
     at = dict(zip(share.round().astype(int).tolist(), accuracy, strict=True))
     assert at[90] == 1
     assert at[100] == 0.9
+
+
+def test_a_short_training_is_smoothed_over_half_of_it():
+    losses = {"sgd": np.array([3.0, 2.0, 1.0, 0.0])}
+
+    axes = charts.losses(losses, {"sgd": "black"}, 2.3, {})
+
+    (line,) = (line for line in axes.lines if line.get_color() == "black")
+    assert line.get_xydata().tolist() == [[2, 2.5], [3, 1.5], [4, 0.5]]
+    assert axes.get_ylabel() == "loss, nats (mean of 2)"
+    assert "sgd  1.000" in {text.get_text() for text in axes.texts}
