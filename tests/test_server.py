@@ -1,4 +1,7 @@
-"""What is asked of a server that is gone for a while."""
+"""The Prefect server: one that is gone for a while, and one that a web page attacks."""
+
+import urllib.error
+import urllib.request
 
 import httpx
 import pytest
@@ -47,3 +50,14 @@ def test_another_error_is_told_at_once(slept):
     with pytest.raises(ZeroDivisionError):
         ask()
     assert slept == []
+
+
+def test_a_web_page_cannot_create_a_flow_run(prefect_server):
+    # A page may send this "simple request" to any host, without asking the browser.
+    url = f"{prefect_server['PREFECT_API_URL']}/flows/"
+    request = urllib.request.Request(url, data=b'{"name": "evil"}', method="POST")
+    request.add_header("Content-Type", "text/plain")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 403
+    assert b"CSRF" in refused.value.read()
