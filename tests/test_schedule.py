@@ -383,3 +383,10 @@ def test_prefect_yaml_has_the_deployments_that_are_known():
     assert [one["name"] for one in named] == [
         name.partition("/")[2] for name in deployments.NAMES
     ]
+
+
+def test_a_cron_that_begins_with_a_star_can_be_typed_over_the_old_one(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("0 3 * * *", "*/2 * * * *"))
+    assert load("schedule", Schedule, path).cron == "*/2 * * * *"
