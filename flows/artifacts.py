@@ -80,8 +80,7 @@ def _difference(now: float, before: float | None) -> str:
 
 def _last() -> list[Row]:
     """Return the table of the last run that showed one."""
-    last = Artifact.get(TABLE_KEY)
-    return _rows(last.data) if isinstance(last, Artifact) else []
+    return _rows(getattr(Artifact.get(TABLE_KEY), "data", None))
 
 
 def _rows(data: Any) -> list[Row]:

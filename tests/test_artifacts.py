@@ -3,6 +3,7 @@ import json
 import pytest
 from conftest import ROOT
 from prefect import flow
+from prefect.artifacts import Artifact
 
 from flows import artifacts
 
@@ -80,6 +81,23 @@ def test_the_change_since_the_last_table_is_told():
 )
 def test_a_table_that_another_project_made_is_not_compared_with(data):
     assert artifacts._rows(data) == []
+
+
+def test_the_second_run_shows_the_change_since_the_first(tmp_path, prefect_server):
+    @flow
+    def show(accuracy: float) -> list[str]:
+        other = {**SCORES, "accuracy": accuracy}
+        metrics = {**METRICS, "models": {"one": {"valid": other}}}
+        monkey.setattr(artifacts.scores, "read", lambda _: metrics)
+        artifacts.publish(tmp_path)
+        rows = json.loads(Artifact.get(artifacts.TABLE_KEY).data)
+        return [row["change"] for row in rows]
+
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "metrics.json").touch()
+    with pytest.MonkeyPatch.context() as monkey:
+        show(0.9200)
+        assert show(0.9210) == ["+0.0010", "none"]
 
 
 def test_metrics_that_are_damaged_are_not_shown_and_fail_nothing(
