@@ -70,6 +70,16 @@ class CommandFailed(Exception):
         self.status = status
         self.last_line = last_line
 
+    @property
+    def reason(self) -> str:
+        """Why it failed: its own last line, where it gave one."""
+        how = (
+            f"was ended by signal {-self.status}"
+            if self.status < 0
+            else f"ended with status {self.status}"
+        )
+        return self.last_line or f"The command {how} and gave no reason."
+
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""

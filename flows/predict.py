@@ -31,8 +31,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import command, promotion, remote
-from flows.children import Children, CommandFailed, Stopped, environment
+from flows import command, promotion, remote, steps
+from flows.children import Children, CommandFailed, Stopped
 from flows.progress import Listener
 from flows.server import patient
 from tasks import champions
@@ -107,22 +107,12 @@ def _predict(
 
 
 def _run(words: list[str]) -> State[Any]:
-    lines: list[str] = []
-    logger = get_run_logger()
-
-    def log(form: str, line: str) -> None:
-        lines.append(line)
-        logger.info(form, line)
-
-    process = {"cwd": str(ROOT), "env": environment(os.environ)}
+    listen = Listener("predict", get_run_logger().info)
     try:
         with Children(1) as children:
-            children.run(words, process, Listener("predict", log))
-    except CommandFailed as failure:
-        reason = failure.last_line or f"It ended with status {failure.status}."
-        return Failed(message=reason)
-    except Stopped:
-        return Failed(name="Stopped", message="It was stopped with the flow.")
+            lines = steps.run(children, words, ROOT, listen)
+    except (CommandFailed, Stopped) as failure:
+        return steps.failed(failure)
     return Completed(message=lines[-1])
 
 

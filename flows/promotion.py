@@ -4,7 +4,6 @@ It is no stage of dvc.yaml, for a champion is no function of this run's inputs: 
 model may be promoted today and refused tomorrow. Twice in a row it changes nothing.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows import remote
-from flows.children import Children, CommandFailed, Stopped, environment
+from flows import remote, steps
+from flows.children import Children, CommandFailed, Stopped
 from tasks import champions, scores
 from tasks.champions import Record
 from tasks.command import told
@@ -36,8 +35,8 @@ def promote(children: Children) -> State[Any]:
         champion = champions.current()
         lost = champion is not None and not _recovered(champion)
         return _hold(children, COMMAND + " --lost" * lost)
-    except Stopped:
-        return Failed(name="Stopped", message="It was stopped with the flow.")
+    except Stopped as stop:
+        return steps.failed(stop)
     except (BadInput, remote.RemoteError) as error:
         return Failed(message=str(error))
     except OSError as error:
@@ -82,14 +81,10 @@ def recover(champion: Record) -> None:
 
 def _hold(children: Children, command: str) -> State[Any]:
     """Hold the candidate to the gate, in a process of its own."""
-    lines: list[str] = []
-    process = {"cwd": str(Path.cwd()), "env": environment(os.environ)}
     try:
-        with children.core():
-            children.run(["/bin/sh", "-c", command], process, lines.append)
+        lines = steps.run(children, ["/bin/sh", "-c", command], Path.cwd())
     except CommandFailed as failure:
-        reason = failure.last_line or f"`{command}` ended with {failure.status}."
         if failure.status == REFUSED:
-            return Completed(name="Refused", message=reason)
-        return Failed(message=reason)
+            return Completed(name="Refused", message=failure.reason)
+        return steps.failed(failure)
     return Completed(name="Promoted", message=lines[-1])

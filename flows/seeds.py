@@ -38,13 +38,12 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import command, forks
+from flows import command, forks, steps
 from flows.children import (
     Children,
     CommandFailed,
     Stopped,
     available_cores,
-    environment,
 )
 from tasks import repeats
 from tasks.settings import BadInput
@@ -114,18 +113,13 @@ class Trainings:
         return repeats.path(variant, seed, mark) if kept else None
 
     def _run(self, command: str) -> State[Any]:
-        # Fifty progress bars would tell nothing.
-        env = environment(os.environ) | {"TQDM_DISABLE": "1"}
-        process = {"cwd": str(ROOT), "env": env}
         say = functools.partial(get_run_logger().info, "%s")
+        words = ["/bin/sh", "-c", command]
         try:
-            with self._children.core():
-                self._children.run(["/bin/sh", "-c", command], process, say)
-        except CommandFailed as failure:
-            reason = f"`{command}` ended with status {failure.status}."
-            return Failed(message=failure.last_line or reason)
-        except Stopped:
-            return Failed(name="Stopped", message="It was stopped with the flow.")
+            # Fifty progress bars would tell nothing.
+            steps.run(self._children, words, ROOT, say, TQDM_DISABLE="1")
+        except (CommandFailed, Stopped) as failure:
+            return steps.failed(failure)
         return Completed(message=f"`{command}` ran.")
 
 

@@ -265,15 +265,10 @@ def _options(name: str, plan: Plan) -> Options:
 
 
 def _failed(failure: CommandFailed) -> State[Any]:
-    """Say why a command failed: its own last line, where it gave one."""
-    how = (
-        f"was ended by signal {-failure.status}"
-        if failure.status < 0
-        else f"ended with status {failure.status}"
-    )
+    """Return the state of a stage whose command failed."""
     return Failed(
         name="Unavailable" if failure.status == os.EX_TEMPFAIL else "Failed",
-        message=failure.last_line or f"The command {how} and gave no reason.",
+        message=failure.reason,
     )
 
 

@@ -39,13 +39,12 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows import command
+from flows import command, steps
 from flows.children import (
     Children,
     CommandFailed,
     Stopped,
     available_cores,
-    environment,
 )
 from tasks import grids, repeats
 from tasks.grids import Grid, Point
@@ -153,19 +152,13 @@ def _train(
 
 def _run(root: Path, children: Children | None, words: list[str]) -> State[Any]:
     """Run a step as a child of `children`, or of this very process."""
-    # Fifty progress bars would tell nothing.
-    env = environment(os.environ) | {"TQDM_DISABLE": "1"}
-    process = {"cwd": str(root), "env": env}
-    lines: list[str] = []
     said = shlex.join(["python", "-m", *words])
     try:
-        with nullcontext(children) if children else Children(1) as own, own.core():
-            own.run(["/bin/sh", "-c", said], process, lines.append)
-    except CommandFailed as failure:
-        reason = f"`{said}` ended with status {failure.status}."
-        return Failed(message=failure.last_line or reason)
-    except Stopped:
-        return Failed(name="Stopped", message="It was stopped with the flow.")
+        with nullcontext(children) if children else Children(1) as own:
+            # Fifty progress bars would tell nothing.
+            lines = steps.run(own, ["/bin/sh", "-c", said], root, TQDM_DISABLE="1")
+    except (CommandFailed, Stopped) as failure:
+        return steps.failed(failure)
     for line in lines:
         get_run_logger().info("%s", line)
     return Completed(message=" ".join(lines[-2:]))
