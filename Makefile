@@ -11,10 +11,10 @@ INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml prefect-dvc/pyproject.toml constraints.txt
 	test -e $@ || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	pip install --quiet --constraint constraints.txt --editable ./prefect-dvc --editable '.[dev]'
 	touch $@
 
 install: $(INSTALLED) ## make the environment, in .venv
@@ -39,6 +39,7 @@ unschedule: $(INSTALLED) ## undo that; the history stays
 
 test: $(INSTALLED) ## run the tests: no network, no GPU
 	python -m pytest
+	cd prefect-dvc && python -m pytest
 
 test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
 	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
@@ -49,7 +50,7 @@ check: $(INSTALLED) ## format, lint and types
 	mypy
 
 fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; takes an hour
-	pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
+	pip install --quiet --constraint constraints.txt --editable ./prefect-dvc --editable '.[dev,fuzz]'
 	python tests/fuzz/run.py
 
 bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and a quarter of an hour

@@ -17,11 +17,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import command, devices, networks, splits, updates
-from tasks.gradients import METHODS
-from tasks.settings import load
+from tasks.dataset import splits
+from tasks.modeling import devices
+from tasks.runtime import cli
+from tasks.runtime.params import load
 from tasks.train import Train, Variant
-from tasks.training import Data, Training
+from tasks.training import networks, optimizers
+from tasks.training.loop import Data, Training
+from tasks.training.losses import METHODS
 
 BATCH_SIZE = 64
 SEED = 0
@@ -40,7 +43,7 @@ def ours(
 
     def epoch() -> torch.Tensor:
         network = networks_from(variant.layer, inputs).to(device)
-        update = updates.build(
+        update = optimizers.build(
             variant.update, network.parameters(), variant.learning_rate
         )
         order = torch.Generator().manual_seed(SEED)
@@ -111,7 +114,7 @@ def floor(x: torch.Tensor) -> Callable[[], None]:
 def main() -> None:
     """Measure, compare the weights, and write the results."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    command.limit_threads()
+    cli.limit_threads()
     folder = measure.ROOT / "data" / "normalized"
     settings = load("train", Train, measure.ROOT / "params.yaml")
     device = devices.choose(settings.device, "train")

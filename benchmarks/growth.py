@@ -17,8 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import splits
-from tasks.splits import Split
+from tasks.dataset import splits
+from tasks.dataset.splits import Split
 
 VARIANT = "scratch_sgd"
 ROUNDS = 3
@@ -42,11 +42,11 @@ def grown(train: Split, times: int, path: Path) -> Split:
 
 def measure_one(path: str, times: int) -> None:
     """Train on the file at `path` and print seconds and peak memory as JSON."""
-    from tasks import command  # noqa: PLC0415  # the parent does not need torch
-    from tasks.settings import load  # noqa: PLC0415
+    from tasks.runtime import cli
+    from tasks.runtime.params import load  # noqa: PLC0415
     from tasks.train import Train, train  # noqa: PLC0415
 
-    command.limit_threads()
+    cli.limit_threads()
     folder = measure.ROOT / "data" / "normalized"
     settings = load("train", Train, measure.ROOT / "params.yaml")
     labels = np.tile(splits.load(folder, "train").labels, times)

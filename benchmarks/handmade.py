@@ -25,7 +25,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import calibration, command, images, predict
+from tasks import predict
+from tasks.inference import image_stream
+from tasks.modeling import calibration
+from tasks.runtime import cli
 
 SEED = 7
 # Of the predictions kept, on images like those of the validation set.
@@ -226,14 +229,14 @@ def main() -> None:
     parser.add_argument("model", nargs="?")
     parser.add_argument("--keep", type=Path, help="a folder for images and predictions")
     arguments = parser.parse_args()
-    command.limit_threads()
+    cli.limit_threads()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.keep or Path(temporary)).resolve()
         (folder / "images").mkdir(parents=True, exist_ok=True)
         made(folder / "images")
         with chdir(measure.ROOT):
             chosen = predict.choose(arguments.model, Path())
-            wanted = images.places([str(folder / "images")], Path())
+            wanted = image_stream.places([str(folder / "images")], Path())
             predict.write(wanted, chosen, folder, "csv", 500)
         measured = chosen.model.description.calibration
         limit = calibration.threshold(measured, MAX_ERROR) if measured else None

@@ -19,8 +19,9 @@ import yaml
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import command, splits
-from tasks.settings import load
+from tasks.dataset import splits
+from tasks.runtime import cli
+from tasks.runtime.params import load
 from tasks.train import Train, Variant, train
 
 RESULT = Path(__file__).with_name("results") / "larger.json"
@@ -65,7 +66,7 @@ def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
 def main() -> None:
     """Measure, and write the result after every training."""
     seeds, *names = sys.argv[1:] or ["3"]
-    command.limit_threads()
+    cli.limit_threads()
     off = variants()
     settings = load("train", Train, measure.ROOT / "params.yaml").model_copy(
         update={"variants": off, "device": "cpu"}

@@ -20,7 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(measure.ROOT))
 
-from tasks import command, images, predict, splits
+from tasks import predict
+from tasks.dataset import splits
+from tasks.inference import image_stream
+from tasks.runtime import cli
 
 ROUNDS = 7
 LIMIT = 1.5
@@ -41,7 +44,7 @@ def made(count: int, path: Path) -> Path:
 def step(path: Path, model: str) -> None:
     """Predict the file at `path` with a linear model."""
     chosen = predict.choose(model, measure.ROOT)
-    wanted = images.places([str(path)], Path())
+    wanted = image_stream.places([str(path)], Path())
     predict.write(wanted, chosen, path.with_suffix(".out"), "parquet", 500)
 
 
@@ -62,7 +65,7 @@ def peak(path: Path, model: str) -> int:
 
 def main() -> None:
     """Measure, and write the results."""
-    command.limit_threads()
+    cli.limit_threads()
     wanted = [int(count) for count in sys.argv[1:]] or [100_000, 1_000_000]
     model = "scratch_adam"
     chosen = predict.choose(f"models/{model}.safetensors", measure.ROOT)
@@ -88,7 +91,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        command.limit_threads()
+        cli.limit_threads()
         step(Path(sys.argv[2]), sys.argv[3])
         # Not ru_maxrss, which a process has from the one that started it.
         status = Path("/proc/self/status").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flows import artifacts
 from flows import seeds as flows_seeds
+from flows.results import artifacts
 
 ROOT = Path(__file__).resolve().parent.parent
 Table = list[list[str]]

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tasks import bundles, command, sheets, surveys
-from tasks.settings import BadInput, printable
-from tasks.sheets import Dataset
+from tasks.onboarding import infer_card
+from tasks.rawdata import dataset_card
+from tasks.rawdata.dataset_card import Dataset
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput, printable
+from tasks.sources import convert
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,17 +28,17 @@ def new_dataset(source: str, name: str | None, *, force: bool) -> None:
         BadInput: no data set can be made of it, or there is such a sheet already.
     """
     called = "digits"
-    if source != bundles.DIGITS:
+    if source != convert.DIGITS:
         called = Path(source).name.removesuffix(".npz")
-    name = _word(name or surveys.name_of(called))
-    path = sheets.FOLDER / f"{name}.yaml"
+    name = _word(name or infer_card.name_of(called))
+    path = dataset_card.FOLDER / f"{name}.yaml"
     if path.exists() and not force:
         raise BadInput(
             f"{path} is there already; choose another name by --name, or replace it by "
             "--force."
         )
-    survey = surveys.survey(source, called)
-    surveys.write(survey, name, sheets.FOLDER)
+    survey = infer_card.survey(source, called)
+    infer_card.write(survey, name, dataset_card.FOLDER)
     for sentence in survey.found:
         print(printable(f"found: {sentence}."))
     for sentence in survey.guesses:
@@ -56,7 +59,7 @@ def _word(name: str) -> str:
 
 def _from_root(source: str) -> str:
     """Return the path as seen from the project's folder, absolute if outside of it."""
-    if source == bundles.DIGITS:
+    if source == convert.DIGITS:
         return source
     path = Path(os.path.normpath(Path(source).absolute()))
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
@@ -64,7 +67,7 @@ def _from_root(source: str) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.prog = "python -m flows.new_dataset"
     parser.add_argument("source", metavar="FOLDER", help="the data")
     parser.add_argument("--name", help="of the data sheet; else from FOLDER's name")
@@ -78,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -15,26 +15,27 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     # To look for garbage among imports finds none, and takes a fifth of their time.
     gc.disable()
-    from flows import forks, ledger
+    from prefect_dvc import dvc_repo, forkserver
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    if not ledger.complete(ROOT):
+    if not dvc_repo.complete(ROOT):
         # Much is to be done: the stages' imports go on while Prefect's are made.
-        forks.warm_up()
+        forkserver.warm_up()
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import artifacts, command, endings, labels, promotion
-from flows.ledger import LedgerError
-from flows.plans import Planner, Step, check
-from flows.push import Pusher, When
-from flows.remote import RemoteError
-from flows.stages import opened
-from tasks.settings import BadInput
+from flows.results import artifacts, promotion, run_name
+from flows.results.push import Pusher, When
+from flows.results.remote import RemoteError
+from prefect_dvc import command_line, run_state
+from prefect_dvc.dvc_repo import LedgerError
+from prefect_dvc.plan import Planner, Step, check
+from prefect_dvc.stage_tasks import opened
+from tasks.runtime.params import BadInput
 
 # Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
 MOST_TASKS = 64
@@ -53,7 +54,7 @@ def plan(run: Planner[Step]) -> None:
 
 @flow(
     name="mnist-sgd",
-    flow_run_name=labels.begin,
+    flow_run_name=run_name.begin,
     task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
 )
 def pipeline(
@@ -78,13 +79,13 @@ def pipeline(
         with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
             check(plan, stages)
             plan(run)
-            state = endings.of_stages(run.finish())
+            state = run_state.of_stages(run.finish())
             if state.is_completed() and run.chose("evaluate"):
                 gate = run.beside(
                     promotion.NAME, promotion.DESCRIPTION, promotion.promote
                 )
-                state = endings.with_gate(state, gate)
-                labels.finish(ROOT)
+                state = run_state.with_gate(state, gate)
+                run_name.finish(ROOT)
                 artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
             return pusher.finish(run, state)
@@ -116,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     gc.freeze()
     gc.enable()
-    command.run(pipeline, **vars(arguments))
+    command_line.run(pipeline, **vars(arguments))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,14 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import command, promotion, remote, steps
-from flows.children import Children, CommandFailed, Stopped
-from flows.progress import Listener
-from flows.server import patient
-from tasks import champions
-from tasks.predictions import Format
-from tasks.settings import BadInput
+from flows.deploy.prefect_api import patient
+from flows.results import promotion, remote
+from prefect_dvc import command_line, commands
+from prefect_dvc.processes import Children, CommandFailed, Stopped
+from prefect_dvc.progress import Listener
+from tasks.inference.output_table import Format
+from tasks.registry import champions
+from tasks.runtime.params import BadInput
 
 TABLE_KEY = "predictions"
 OUT = "predictions"
@@ -110,9 +111,9 @@ def _run(words: list[str]) -> State[Any]:
     listen = Listener("predict", get_run_logger().info)
     try:
         with Children(1) as children:
-            lines = steps.run(children, words, ROOT, listen)
+            lines = commands.run(children, words, ROOT, listen)
     except (CommandFailed, Stopped) as failure:
-        return steps.failed(failure)
+        return commands.failed(failure)
     return Completed(message=lines[-1])
 
 
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--out", help="the folder to write to; `predictions` if none")
     parser.add_argument("--format", choices=get_args(Format), default="csv")
     arguments = parser.parse_args()
-    command.run(
+    command_line.run(
         predict,
         paths=arguments.paths,
         model=arguments.model,

@@ -27,12 +27,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import artifacts, command, remote
-from flows.ledger import LedgerError
-from flows.stages import one_flow
-from tasks import champions
-from tasks.champions import Event, Record
-from tasks.settings import BadInput
+from flows.results import artifacts, remote
+from prefect_dvc import command_line
+from prefect_dvc.dvc_repo import LedgerError
+from prefect_dvc.stage_tasks import one_flow
+from tasks.registry import champions
+from tasks.registry.champions import Event, Record
+from tasks.runtime.params import BadInput
 
 
 def _name() -> str:
@@ -111,7 +112,7 @@ def main() -> None:
         "--to", metavar="MD5", help="any earlier champion: how its MD5 begins"
     )
     arguments = parser.parse_args()
-    command.run(rollback, to=arguments.to)
+    command_line.run(rollback, to=arguments.to)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.states import Cancelling, Crashed
 
-from flows import alarms, clock, deployments, programs, server
-from flows.background import POLL_SECONDS, Background, Unready, alone
-from flows.clock import Schedule
-from flows.deployments import NAMES, NIGHTLY, POOL
-from flows.programs import SERVER, STOP_SECONDS, WORKER
-from flows.stages import working
-from tasks.settings import BadInput, load
+from flows.deploy import cron, deployments, notifications, prefect_api, services
+from flows.deploy.cron import Schedule
+from flows.deploy.daemons import POLL_SECONDS, Background, Unready, alone
+from flows.deploy.deployments import NAMES, NIGHTLY, POOL
+from flows.deploy.services import SERVER, STOP_SECONDS, WORKER
+from prefect_dvc.stage_tasks import working
+from tasks.runtime.params import BadInput, load
 
 CANCEL_SECONDS = 60
 
@@ -53,19 +53,19 @@ def start() -> None:
         Unready: something is in the way.
     """
     schedule = load("schedule", Schedule)
-    programs.stop_outdated()
-    url = server.address()
+    services.stop_outdated()
+    url = prefect_api.address()
     if _deployed_on() not in {url, None}:
         raise Unready(
             f"The deployments are on the server at {_deployed_on()}, but the settings "
             f"of Prefect name {url} now; type `make unschedule` first."
         )
-    programs.start_server(url)
+    services.start_server(url)
     with _client(url) as client:
-        block = alarms.block(client, schedule.alarms)
+        block = notifications.block(client, schedule.alarms)
         _deploy(client, url)
-        alarms.put(client, block)
-        programs.start_worker(client, url)
+        notifications.put(client, block)
+        services.start_worker(client, url)
         _say(client, schedule)
 
 
@@ -75,10 +75,10 @@ def stop() -> None:
     Raises:
         Unready: the server that has the deployments does not answer.
     """
-    url = _deployed_on() or server.address()
+    url = _deployed_on() or prefect_api.address()
     removed = False
-    if _deployed_on() or server.answers(url):
-        programs.start_server(url)
+    if _deployed_on() or prefect_api.answers(url):
+        services.start_server(url)
         with _client(url) as client:
             removed = _undeploy(client)
     DEPLOYED.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ def stop() -> None:
         print("Nothing is scheduled here; `make schedule` does it.")
     if ours:
         print("The Prefect server was stopped too.")
-    elif server.answers(url):
+    elif prefect_api.answers(url):
         print(f"The server at {url} runs on: `make schedule` had not started it.")
 
 
@@ -145,7 +145,7 @@ def _undeploy(client: SyncPrefectClient) -> bool:
     for deployment in found:
         client.delete_deployment(deployment.id)
     if found:
-        alarms.put(client, None)
+        notifications.put(client, None)
     deployments.put(
         client, runs, Cancelling() if WORKER.running() else Crashed(message=LOST)
     )
@@ -167,7 +167,7 @@ def _elsewhere(folder: str | None) -> bool:
 def _say(client: SyncPrefectClient, schedule: Schedule) -> None:
     """Say in three lines what runs, when, and how to watch and stop it."""
     nightly = client.read_deployment_by_name(NIGHTLY)
-    when = clock.next_run(client, nightly, schedule)
+    when = cron.next_run(client, nightly, schedule)
     names = ", ".join(name.partition("/")[2] for name in NAMES)
     told = f"alarms go to {schedule.alarms}" if schedule.alarms else "no alarms"
     print(f"A worker in {ROOT} runs the deployments {names}; {told}.")

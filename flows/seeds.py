@@ -23,11 +23,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    from flows import forks
+    from prefect_dvc import forkserver
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    forks.warm_up()
+    forkserver.warm_up()
 
 from prefect import Task, flow
 from prefect.artifacts import create_table_artifact
@@ -38,15 +38,15 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import command, forks, steps
-from flows.children import (
+from prefect_dvc import command_line, commands, forkserver
+from prefect_dvc.processes import (
     Children,
     CommandFailed,
     Stopped,
     available_cores,
 )
 from tasks import repeats
-from tasks.settings import BadInput
+from tasks.runtime.params import BadInput
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
 TABLE_KEY = "seeds"
@@ -65,7 +65,7 @@ class Trainings:
         self._marks = marks
         self._futures: list[PrefectFuture[Any]] = []
         # Here, and not in a task: there may be only one to start the server of forks.
-        self._forks_are_ready = forks.warm_up()
+        self._forks_are_ready = forkserver.warm_up()
 
     def submit(self, number: int) -> None:
         """Submit a task for each variant and seed, and one for the report."""
@@ -117,9 +117,9 @@ class Trainings:
         words = ["/bin/sh", "-c", command]
         try:
             # Fifty progress bars would tell nothing.
-            steps.run(self._children, words, ROOT, say, TQDM_DISABLE="1")
+            commands.run(self._children, words, ROOT, say, TQDM_DISABLE="1")
         except (CommandFailed, Stopped) as failure:
-            return steps.failed(failure)
+            return commands.failed(failure)
         return Completed(message=f"`{command}` ran.")
 
 
@@ -174,7 +174,7 @@ def main() -> None:
         "--seeds", type=int, default=10, metavar="N", help="how many; 10 if not said"
     )
     arguments = parser.parse_args()
-    command.run(seeds, number=arguments.seeds)
+    command_line.run(seeds, number=arguments.seeds)
 
 
 if __name__ == "__main__":

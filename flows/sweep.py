@@ -24,11 +24,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    from flows import forks
+    from prefect_dvc import forkserver
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    forks.warm_up()
+    forkserver.warm_up()
 
 from prefect import Flow, Task, flow
 from prefect.artifacts import create_table_artifact
@@ -39,8 +39,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows import command, steps
-from flows.children import (
+from prefect_dvc import command_line, commands
+from prefect_dvc.processes import (
     Children,
     CommandFailed,
     Stopped,
@@ -48,7 +48,7 @@ from flows.children import (
 )
 from tasks import grids, repeats
 from tasks.grids import Grid, Point
-from tasks.settings import BadInput
+from tasks.runtime.params import BadInput
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
 TABLE_KEY = "sweep"
@@ -156,9 +156,9 @@ def _run(root: Path, children: Children | None, words: list[str]) -> State[Any]:
     try:
         with nullcontext(children) if children else Children(1) as own:
             # Fifty progress bars would tell nothing.
-            lines = steps.run(own, ["/bin/sh", "-c", said], root, TQDM_DISABLE="1")
+            lines = commands.run(own, ["/bin/sh", "-c", said], root, TQDM_DISABLE="1")
     except (CommandFailed, Stopped) as failure:
-        return steps.failed(failure)
+        return commands.failed(failure)
     for line in lines:
         get_run_logger().info("%s", line)
     return Completed(message=" ".join(lines[-2:]))
@@ -202,12 +202,12 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     workers = arguments.pop("dask")
     if workers is None:
-        command.run(sweep, **arguments)
+        command_line.run(sweep, **arguments)
     try:
         flow_on_dask = on_dask(workers)
     except BadInput as error:
         parser.exit(1, f"flows.sweep: {error}\n")
-    command.run(flow_on_dask, **arguments, elsewhere=True)
+    command_line.run(flow_on_dask, **arguments, elsewhere=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The steps of the lesson, and the small libraries that they share.
 
 Here is only how a step that `python -m` starts may end before it has begun: to import
-its libraries takes a second or two, and nothing is open yet. `tasks.command` takes over
-from there. No result depends on it, so no stage does.
+its libraries takes a second or two, and nothing is open yet. `tasks.runtime.cli`
+takes over from there. No result depends on it, so no stage does.
 """
 
 import os

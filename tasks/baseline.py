@@ -17,10 +17,12 @@ from pydantic import PositiveFloat
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from tasks import command, models, splits
-from tasks.models import Description, Model, calibrated
-from tasks.settings import BadInput, Count, Settings, load
-from tasks.splits import Facts, Floats, Pixels, Split
+from tasks.dataset import splits
+from tasks.dataset.splits import Facts, Floats, Pixels, Split
+from tasks.modeling import model_file
+from tasks.modeling.model_file import Description, Model, calibrated
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput, Count, Settings, load
 
 NORMALIZED = Path("data/normalized")
 MODEL = Path("models/baseline.safetensors")
@@ -107,7 +109,7 @@ def _fit(
     # On the CPU this step does without torch, which takes longer to import than to use.
     import torch  # noqa: PLC0415
 
-    from tasks import devices  # noqa: PLC0415
+    from tasks.modeling import devices  # noqa: PLC0415
 
     there = devices.choose(device, "baseline")
     with sklearn.config_context(array_api_dispatch=True):
@@ -128,7 +130,7 @@ def _start_anew() -> None:
 
 def main() -> None:
     """Run the step on the project's folders."""
-    command.parser(__doc__).parse_args()
+    cli.parser(__doc__).parse_args()
     settings = load("baseline", Baseline)
     if settings.device != "cpu" and os.environ.get("SCIPY_ARRAY_API") != "1":
         _start_anew()
@@ -136,10 +138,10 @@ def main() -> None:
     valid = splits.load(NORMALIZED, "valid")
     model = baseline(splits.load(NORMALIZED, "train"), facts, settings)
     model = calibrated(model, valid)
-    models.save(model, MODEL)
+    model_file.save(model, MODEL)
     accuracy = np.mean(model.predict(valid.images) == valid.labels)
     print(f"{settings.solver}: accuracy {accuracy:.4f} in validation")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -3,7 +3,7 @@
 Reads the sections `download` and `images` of the data sheet; writes the four
 uncompressed files to `data/raw`. Each is known by its SHA-256, so that whatever source
 serves, the same bytes arrive, be they only made here of images that are kept otherwise
-(`tasks.bundles`). A transfer that broke off is continued by the next run, from
+(`tasks.sources.convert`). A transfer that broke off is continued by the next run, from
 `data/.partial`.
 """
 
@@ -15,10 +15,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks import bundles, command, files, idx, sheets, sources
-from tasks.forms import Kind
-from tasks.mirrors import Unavailable
-from tasks.settings import BadInput, Count, Settings, load, printable
+from tasks.dataset.spec import Kind
+from tasks.rawdata import dataset_card, idx
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, Count, Settings, load, printable
+from tasks.sources import convert, fetch
+from tasks.sources.http import Unavailable
 
 RAW = Path("data/raw")
 
@@ -46,7 +48,7 @@ class Download(Settings):
 
     Attributes:
         sources: tried in this order; what one may be is said in `tasks.sources.fetch`,
-            or with a `bundle` in `tasks.bundles`.
+            or with a `bundle` in `tasks.sources.convert`.
         timeout: seconds without an answer before a source is given up.
         sha256: file name -> hash of the uncompressed file.
         max_bytes: of the largest file, where it is larger than any of MNIST's.
@@ -54,10 +56,10 @@ class Download(Settings):
     """
 
     sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
-    timeout: Annotated[float, Field(gt=0, le=sources.PATIENCE)]
+    timeout: Annotated[float, Field(gt=0, le=fetch.PATIENCE)]
     sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
     max_bytes: Count | None = None
-    bundle: bundles.Recipe | None = None
+    bundle: convert.Recipe | None = None
 
 
 def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
@@ -90,7 +92,7 @@ def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
 
 def _first(
     settings: Download, kind: Kind | None, partial: Path
-) -> tuple[str, sources.Files]:
+) -> tuple[str, fetch.Files]:
     """Return the first source that serves, with the files; print why others did not."""
     failures: list[BadInput] = []
     for source in settings.sources:
@@ -112,12 +114,16 @@ def _first(
 
 def _fetch(
     source: str, settings: Download, kind: Kind | None, partial: Path
-) -> sources.Files:
+) -> fetch.Files:
     """Return the four files of one source, taken as they are or made of a bundle."""
     if settings.bundle is None or kind is None:
         most = settings.max_bytes or 0
-        return sources.fetch(source, settings.sha256, settings.timeout, partial, most)
-    contents, notes = bundles.fetch(source, settings.bundle, kind, settings.sha256)
+        return fetch.fetch_files(
+            source, settings.sha256, settings.timeout, partial, most
+        )
+    contents, notes = convert.to_idx_files(
+        source, settings.bundle, kind, settings.sha256
+    )
     if notes:
         print(printable(f"{source}: {notes}."))
     return contents
@@ -145,11 +151,11 @@ def _refuse_strangers(folder: Path) -> None:
 
 def main() -> None:
     """Download as the data sheet says."""
-    command.parser(__doc__).parse_args()
-    sheet = sheets.chosen()
+    cli.parser(__doc__).parse_args()
+    sheet = dataset_card.chosen()
     settings = load("download", Download, sheet)
     download(settings, RAW, load("images", Kind, sheet) if settings.bundle else None)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from tasks import calibration, candidates, command, files, metrics, splits
-from tasks.calibration import Promise
-from tasks.models import Model
-from tasks.settings import BadInput, load
-from tasks.splits import Name, Split
+from tasks.dataset import splits
+from tasks.dataset.splits import Name, Split
+from tasks.evaluation import metrics, model_set
+from tasks.modeling import calibration
+from tasks.modeling.calibration import Promise
+from tasks.modeling.model_file import Model
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, load
 
 NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
@@ -221,10 +224,10 @@ def told(selection: Mapping[str, Any], max_error: float) -> str:
 
 def main() -> None:
     """Run the step on the project's folders."""
-    command.parser(__doc__).parse_args()
+    cli.parser(__doc__).parse_args()
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
     settings = load("evaluate", Evaluate)
-    result = evaluate(candidates.read(), parts, settings)
+    result = evaluate(model_set.read(), parts, settings)
     _write_table(result.classes, "classes.csv")
     _write_table(result.confusion, "confusion.csv")
     _write_table(result.calibration, "calibration.csv")
@@ -241,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, PositiveFloat, ValidationError
 
-from tasks import settings
-from tasks.settings import BadInput, Count, Settings, Word
+from tasks.runtime import params
+from tasks.runtime.params import BadInput, Count, Settings, Word
 
 # A variant's own learning rate, and what it is multiplied with.
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -93,7 +93,7 @@ class Grid(Settings):
         Raises:
             BadInput: there is no such variant, or there are too many trainings.
         """
-        train = settings.load("train", Train)
+        train = params.load("train", Train)
         if strange := [name for name in self.variants if name not in train.variants]:
             raise BadInput(
                 f"`train.variants` in params.yaml has no {strange[0]!r}; it has "

@@ -1,17 +1,19 @@
 """Split the raw data as the lesson does, and measure the scale of its pixels.
 
-Reads `data/raw/` and the data sheet, writes `data/normalized/` (see `tasks.splits`).
-The validation images are the last ones of the training files. Mean and standard
-deviation are those of the training split alone, for the other two stand for images not
-seen yet; they are stored beside the pixels, which stay bytes.
+Reads `data/raw/` and the data sheet, writes `data/normalized/`
+(see `tasks.dataset.splits`). The validation images are the last ones of the training
+files. Mean and standard deviation are those of the training split alone, for the other
+two stand for images not seen yet; they are stored beside the pixels, which stay bytes.
 """
 
 from pathlib import Path
 
-from tasks import command, idx, sheets, splits
-from tasks.forms import Kind
-from tasks.settings import BadInput, Count, Settings, load
-from tasks.splits import Facts, Name, Scale, Split
+from tasks.dataset import splits
+from tasks.dataset.spec import Kind
+from tasks.dataset.splits import Facts, Name, Scale, Split
+from tasks.rawdata import dataset_card, idx
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput, Count, Settings, load
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")
@@ -49,8 +51,8 @@ def normalize(
 
 def main() -> None:
     """Run the step on the project's folders."""
-    command.parser(__doc__).parse_args()
-    sheet = sheets.chosen()
+    cli.parser(__doc__).parse_args()
+    sheet = dataset_card.chosen()
     settings, kind = load("normalize", Normalize, sheet), load("images", Kind, sheet)
     training, test = (
         Split(
@@ -66,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -18,26 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from tasks import (
-    champions,
-    command,
-    contacts,
-    files,
-    guesses,
-    images,
-    models,
-    predictions,
-    revisions,
-    scores,
-)
-from tasks.calibration import Promise
-from tasks.candidates import MODELS
-from tasks.contacts import Contacts
-from tasks.guesses import Guesser
-from tasks.images import Batch
-from tasks.models import Model
-from tasks.predictions import Format, Rows
-from tasks.settings import BadInput, load
+from tasks.evaluation import metrics_file
+from tasks.evaluation.model_set import MODELS
+from tasks.inference import classifier, image_stream, output_table, review_page
+from tasks.inference.classifier import Guesser
+from tasks.inference.image_stream import Batch
+from tasks.inference.output_table import Format, Rows
+from tasks.inference.review_page import Contacts
+from tasks.modeling import model_file
+from tasks.modeling.calibration import Promise
+from tasks.modeling.model_file import Model
+from tasks.registry import champions, provenance
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, load
 
 METRICS = Path("reports/metrics.json")
 OUT = Path("predictions")
@@ -94,7 +87,7 @@ def choose(wanted: str | None, start: Path) -> Chosen:
         if content and champions.md5(content) == record.md5:
             try:
                 return _champion(record)
-            except models.Outdated as outdated:
+            except model_file.Outdated as outdated:
                 reason = str(outdated)
         _say(f"The champion, {record.model}, can't be used: {reason.rstrip('.')}.")
     if wanted == CHAMPION:
@@ -103,13 +96,13 @@ def choose(wanted: str | None, start: Path) -> Chosen:
 
 
 def _champion(record: champions.Record) -> Chosen:
-    model = models.load(champions.FILE)
+    model = model_file.load(champions.FILE)
     return Chosen(record.model, record.md5, record.revision, model)
 
 
 def _best() -> str:
     try:
-        name = str(scores.read(METRICS)["best"])
+        name = str(metrics_file.read(METRICS)["best"])
     except FileNotFoundError:
         raise BadInput(
             "There is no champion and no best model yet; run `python -m flows.pipeline`"
@@ -131,31 +124,33 @@ def _of_file(wanted: str, start: Path) -> Chosen:
             "path."
         )
     name = wanted if is_name else path.stem
-    return Chosen(name, champions.md5(content), revisions.revision(), models.load(path))
+    return Chosen(
+        name, champions.md5(content), provenance.revision(), model_file.load(path)
+    )
 
 
 def _content(path: Path) -> bytes | None:
-    return files.read_bytes(path, models.MAX_BYTES) if path.exists() else None
+    return files.read_bytes(path, model_file.MAX_BYTES) if path.exists() else None
 
 
 def write(
-    wanted: list[images.Place], chosen: Chosen, out: Path, kind: Format, most: int
+    wanted: list[image_stream.Place], chosen: Chosen, out: Path, kind: Format, most: int
 ) -> dict[str, Any]:
     """Predict, and write the three files into the folder `out`; return the summary."""
-    predictions.need(kind)
+    output_table.need(kind)
     settings = load("evaluate", Promise)
-    guesser = guesses.guesser(chosen.model, settings.max_error)
+    guesser = classifier.guesser(chosen.model, settings.max_error)
     noted = Contacts(most)
-    extent = images.extent(wanted)
+    extent = image_stream.extent(wanted)
     table = out / f"predictions.{kind}"
     with (
         files.replacing(table) as temporary,
-        predictions.writing(temporary, kind, guesser.classes) as append,
+        output_table.writing(temporary, kind, guesser.classes) as append,
         tqdm(
             desc="predict", total=extent.whole, unit="image", unit_scale=True, delay=1
         ) as bar,
     ):
-        for batch, rows in predict(guesser, images.stream(wanted, guesser.form)):
+        for batch, rows in predict(guesser, image_stream.stream(wanted, guesser.form)):
             append(rows)
             noted.add(rows, batch.images)
             bar.update(batch.done)
@@ -164,7 +159,7 @@ def write(
         }
         files.write_text(
             out / SHEET,
-            contacts.sheet(noted, summary, guesser.classes, guesser.form.brightest),
+            review_page.sheet(noted, summary, guesser.classes, guesser.form.brightest),
         )
         files.write_json(out / SUMMARY, summary)
     return summary
@@ -191,7 +186,7 @@ def _summary(
                 "path": one.path,
                 "image": one.image,
                 "prediction": guesser.classes[one.prediction],
-                "probability": round(one.probability, predictions.DIGITS),
+                "probability": round(one.probability, output_table.DIGITS),
                 "runner_up": guesser.classes[one.runner_up],
                 "reason": one.reason,
             }
@@ -214,7 +209,7 @@ def _listed(path: str) -> list[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file or a folder")
     parser.add_argument(
         "--list", metavar="FILE", help="paths, each ended by a zero byte; - reads them"
@@ -224,7 +219,7 @@ def _arguments() -> argparse.Namespace:
         help="a model's name, or a path; the champion or the best if none is named",
     )
     parser.add_argument("--out", type=Path, default=OUT, help="the folder to write to")
-    parser.add_argument("--format", choices=predictions.FORMATS, default="csv")
+    parser.add_argument("--format", choices=output_table.FORMATS, default="csv")
     parser.add_argument(
         "--start", type=Path, default=Path(), help="where relative paths begin"
     )
@@ -242,7 +237,7 @@ def main() -> None:
     """Run the step on what the user names."""
     arguments = _arguments()
     summary = write(
-        images.places(arguments.paths, arguments.start),
+        image_stream.places(arguments.paths, arguments.start),
         choose(arguments.model, arguments.start),
         arguments.out,
         arguments.format,
@@ -263,4 +258,4 @@ def announcement(summary: dict[str, Any], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -17,14 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks import champions, command, gate, metrics, models, revisions, scores, splits
-from tasks.candidates import MODELS
-from tasks.champions import Comparison, Event, Images, Record
-from tasks.gate import Thresholds
-from tasks.models import Model
-from tasks.scores import Scores
-from tasks.settings import BadInput, load
-from tasks.splits import Split
+from tasks.dataset import splits
+from tasks.dataset.splits import Split
+from tasks.evaluation import metrics, metrics_file
+from tasks.evaluation.metrics_file import Scores
+from tasks.evaluation.model_set import MODELS
+from tasks.modeling import model_file
+from tasks.modeling.model_file import Model
+from tasks.registry import champions, gate, provenance
+from tasks.registry.champions import Comparison, Event, Images, Record
+from tasks.registry.gate import Thresholds
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput, load
 
 NORMALIZED = Path("data/normalized")
 METRICS = Path("reports/metrics.json")
@@ -90,8 +94,8 @@ def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
         return None
     if champions.has_model(record):
         try:
-            return models.load(champions.FILE)
-        except models.Outdated:
+            return model_file.load(champions.FILE)
+        except model_file.Outdated:
             return record
     if lost:
         return record
@@ -130,7 +134,7 @@ def _opponent(
 
 def main() -> None:
     """Run the step on the project's folders."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--lost",
         action="store_true",
@@ -138,9 +142,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     thresholds = load("promote", Thresholds)
-    name = scores.read(METRICS)["best"]
+    name = metrics_file.read(METRICS)["best"]
     path = MODELS / f"{name}.safetensors"
-    candidate, content = models.load(path), path.read_bytes()
+    candidate, content = model_file.load(path), path.read_bytes()
     if champions.settled(content):
         print(f"{name} is the champion already.")
         return
@@ -160,8 +164,8 @@ def main() -> None:
         promoted=now,
         replaces=before.md5 if before else None,
         compared=verdict.compared,
-        revision=revisions.revision(),
-        data=revisions.data(),
+        revision=provenance.revision(),
+        data=provenance.data(),
         parameters=candidate.description.parameters,
         title=candidate.description.title,
         architecture=candidate.description.architecture,
@@ -194,4 +198,4 @@ def _announcement(record: Record, before: Record | None, *, other: bool) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

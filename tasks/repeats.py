@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
 
-from tasks import files, settings
-from tasks.architectures import Architecture
+from tasks.dataset.splits import SPLITS, Split
 from tasks.grids import Point
-from tasks.models import Model
-from tasks.settings import BadInput, Settings, Word
-from tasks.splits import SPLITS, Split
+from tasks.modeling.architectures import Architecture
+from tasks.modeling.model_file import Model
+from tasks.runtime import files, params
+from tasks.runtime.params import BadInput, Settings, Word
 
 FOLDER = Path(".checkpoints/seeds")
 NORMALIZED = Path("data/normalized")
@@ -103,7 +103,7 @@ def recipes(changes: Mapping[str, Any] | None = None) -> dict[str, str]:
     Raises:
         BadInput: params.yaml has no such section.
     """
-    train = settings.load("train", Train).model_dump(exclude={"seed"})
+    train = params.load("train", Train).model_dump(exclude={"seed"})
     variants = {
         name: variant | _other(variant, changes or {}, train)
         for name, variant in train.pop("variants").items()

@@ -16,25 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from tasks import (
-    candidates,
-    canvas,
-    charts,
-    columns,
-    command,
-    files,
-    page,
-    pictures,
-    scores,
-    sheets,
-    splits,
-)
-from tasks.candidates import MODELS
-from tasks.models import Model
-from tasks.page import Drawing
-from tasks.settings import BadInput, load
-from tasks.sheets import Known
-from tasks.splits import Facts, Name, Split
+from tasks.dataset import splits
+from tasks.dataset.splits import Facts, Name, Split
+from tasks.evaluation import metrics_file, model_set
+from tasks.evaluation.model_set import MODELS
+from tasks.modeling.model_file import Model
+from tasks.rawdata import dataset_card
+from tasks.rawdata.dataset_card import Known
+from tasks.reporting import charts, csv_columns, html, image_grids, svg
+from tasks.reporting.html import Drawing
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, load
 
 NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
@@ -76,28 +68,28 @@ def report(
     params: Mapping[str, Any],
 ) -> tuple[str, dict[str, str]]:
     """Return the page, and each figure as an SVG element by its name."""
-    with canvas.style() as palette:
+    with svg.style() as palette:
         # The last colour is the baseline's.
         *others, last = palette
         colours = dict.fromkeys(trained, last)
         colours |= zip(results.loss, itertools.cycle(others), strict=False)
         drawn = {
-            drawing.name: (drawing, canvas.svg(axes))
+            drawing.name: (drawing, svg.render(axes))
             for drawing, axes in _drawings(
                 parts, facts, known, trained, results, colours
             )
         }
-    text = page.render(
+    page = html.render(
         metrics=results.metrics,
         counts={name: len(part.labels) for name, part in parts.items()},
         facts=facts,
         params=params,
         drawings={
-            name: (drawing, canvas.inline(svg, name))
-            for name, (drawing, svg) in drawn.items()
+            name: (drawing, svg.inline(text, name))
+            for name, (drawing, text) in drawn.items()
         },
     )
-    return text, {name: svg for name, (_, svg) in drawn.items()}
+    return page, {name: text for name, (_, text) in drawn.items()}
 
 
 def _drawings(
@@ -143,7 +135,7 @@ def _of_the_data(
                 f"{brightest}, ink.",
                 f"The first training image, of class {first[1]}",
             ),
-            pictures.one(*first),
+            image_grids.one(*first),
         ),
         (
             Drawing(
@@ -151,7 +143,7 @@ def _of_the_data(
                 "The same image close by: these numbers are all that a model is given.",
                 "Part of the first training image, with the value of each pixel",
             ),
-            pictures.crop(first[0], *crop),
+            image_grids.crop(first[0], *crop),
         ),
         (
             Drawing(
@@ -176,7 +168,7 @@ def _of_the_data(
                 "The mean of all training images of each class: where they agree.",
                 f"{len(means)} blurred images, the means of the classes",
             ),
-            pictures.means(means),
+            image_grids.means(means),
         ),
     ]
 
@@ -247,7 +239,7 @@ def _of_the_models(
                 "where a network started.",
                 f"The weights of {', '.join(linear)}, one image for each class",
             ),
-            pictures.weights(linear, facts.form.shape, facts.classes),
+            image_grids.weights(linear, facts.form.shape, facts.classes),
         ),
         (
             Drawing(
@@ -256,7 +248,7 @@ def _of_the_models(
                 "is wrong is bold.",
                 f"{len(first)} images with the predictions of {names}",
             ),
-            pictures.predictions(
+            image_grids.predictions(
                 valid.images[:FIRST],
                 first["label"].to_numpy(),
                 {name: first[name].to_numpy() for name in trained},
@@ -288,7 +280,7 @@ def _of_the_mistakes(
                     "what it is, what it was taken for, with what probability.",
                     f"The {len(surest)} most confident mistakes of {best}",
                 ),
-                pictures.mistakes(
+                image_grids.mistakes(
                     valid.images[surest["index"].to_numpy()],
                     surest["label"].to_numpy(),
                     surest[best].to_numpy(),
@@ -365,15 +357,15 @@ def _read(models: list[str], networks: list[str], valid: Split) -> Results:
     binned = {"model": str, "confidence": float, "accuracy": float, "images": int}
 
     def table(name: str, types: Mapping[str, type]) -> pd.DataFrame:
-        return columns.read(REPORTS / f"{name}.csv", types, "evaluate")
+        return csv_columns.read(REPORTS / f"{name}.csv", types, "evaluate")
 
     def history(network: str, kind: str, column: str) -> np.ndarray:
         path = MODELS / f"{network}.{kind}.csv"
         made_by = f"train@{network}"
-        return columns.read(path, {column: float}, made_by)[column].to_numpy()
+        return csv_columns.read(path, {column: float}, made_by)[column].to_numpy()
 
     results = Results(
-        metrics=scores.read(REPORTS / "metrics.json"),
+        metrics=metrics_file.read(REPORTS / "metrics.json"),
         confusion=table("confusion", {**counted, "images": int}),
         calibration=table("calibration", binned),
         predictions=table("predictions", predicted),
@@ -393,20 +385,20 @@ def _read(models: list[str], networks: list[str], valid: Split) -> Results:
 
 def main() -> None:
     """Run the step on the project's folders."""
-    command.parser(__doc__).parse_args()
+    cli.parser(__doc__).parse_args()
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
-    trained = candidates.read()
-    results = _read(list(trained), candidates.networks(), parts["valid"])
+    trained = model_set.read()
+    results = _read(list(trained), model_set.networks(), parts["valid"])
     # Not of params.yaml, but what the models that are shown were trained with.
     params = {name: model.description.parameters for name, model in trained.items()}
     facts = splits.load_facts(NORMALIZED)
-    known = load("report", Known, sheets.chosen())
+    known = load("report", Known, dataset_card.chosen())
     text, drawn = report(parts, facts, known, trained, results, params)
-    for name, svg in drawn.items():
-        files.write_text(REPORTS / "figures" / f"{name}.svg", canvas.alone(svg))
+    for name, figure in drawn.items():
+        files.write_text(REPORTS / "figures" / f"{name}.svg", svg.alone(figure))
     files.write_text(REPORTS / "report.html", text)
     print(f"{REPORTS / 'report.html'}, with {len(drawn)} figures")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasks import command, repeats, splits
+from tasks import repeats
+from tasks.dataset import splits
+from tasks.dataset.splits import Facts, Name, Split
 from tasks.repeats import NORMALIZED, Repeat
-from tasks.settings import BadInput, load
-from tasks.splits import Facts, Name, Split
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput, load
 from tasks.train import Diverged, Train, Variant, train
 
 
@@ -82,7 +84,7 @@ def _tried(
 
 def main() -> None:
     """Train on the project's folders."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("variant", metavar="VARIANT", help="a key of `train.variants`")
     parser.add_argument("seed", metavar="SEED", type=int, help="from 0 up")
     parser.add_argument("--learning-rate", type=float, help="instead of its own")
@@ -117,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

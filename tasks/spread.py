@@ -23,15 +23,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from tasks import command, files, models, repeats, sheets, splits
-from tasks.candidates import BASELINE, MODELS
+from tasks import repeats
+from tasks.dataset import splits
+from tasks.dataset.splits import Pixels
+from tasks.evaluation.model_set import BASELINE, MODELS
+from tasks.modeling import model_file
+from tasks.rawdata import dataset_card
+from tasks.rawdata.dataset_card import Known
 from tasks.repeats import NORMALIZED, Repeat
-from tasks.settings import BadInput, load
-from tasks.sheets import Known
-from tasks.splits import Pixels
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, load
 
 REPORT = Path("reports/seeds.json")
-DIGITS = 7  # as in `tasks.metrics`, which would bring scikit-learn along
+DIGITS = 7  # as in `tasks.evaluation.metrics`, which would bring scikit-learn along
 P_DIGITS = 4  # significant ones; a p-value may be very small
 
 
@@ -150,14 +154,14 @@ def _kept(variant: str, seed: int, mark: str) -> Repeat:
 
 def main() -> None:
     """Summarize what is kept in the project's folders."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("seeds", metavar="N", type=int, help="how many seeds")
     number = parser.parse_args().seeds
     if number < 1:
         raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
     marks = repeats.marks()
     valid, test = splits.load(NORMALIZED, "valid"), splits.load(NORMALIZED, "test")
-    baseline = models.load(MODELS / f"{BASELINE}.safetensors")
+    baseline = model_file.load(MODELS / f"{BASELINE}.safetensors")
     report = spread(
         {
             BASELINE: [repeats.measure(baseline, valid, test, BASELINE)],
@@ -167,7 +171,7 @@ def main() -> None:
             },
         },
         valid.labels,
-        load("report", Known, sheets.chosen()).suspicious,
+        load("report", Known, dataset_card.chosen()).suspicious,
     )
     repeats.refuse_change(marks)
     files.write_json(REPORT, {"recipes": repeats.recipes(), **report})
@@ -178,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

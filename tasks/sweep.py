@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tasks import canvas, charts, command, files, grids, repeats, settings
+from tasks import grids, repeats
 from tasks.grids import Grid, Point, Train
 from tasks.repeats import Repeat
-from tasks.settings import BadInput
+from tasks.reporting import charts, svg
+from tasks.runtime import cli, files, params
+from tasks.runtime.params import BadInput
 
 TABLE = Path("reports/sweep.csv")
 FIGURE = Path("reports/sweep.svg")
@@ -99,19 +101,19 @@ def _kept(point: Point, mark: str) -> Repeat:
 
 def main() -> None:
     """Summarize what is kept in the project's folders."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     grids.add_arguments(parser)
     points = Grid.of(vars(parser.parse_args())).points()
     marks = repeats.marks_of(points)
     table = sweep({point: _kept(point, marks[point]) for point in points})
     winner, reached = best(table)
-    train = settings.load("train", Train)
+    train = params.load("train", Train)
     rules = {name: own.update for name, own in train.variants.items()}
-    with canvas.style() as palette:
-        figure = canvas.svg(charts.sweep(table, rules, palette))
+    with svg.style() as palette:
+        figure = svg.render(charts.sweep(table, rules, palette))
     text = io.StringIO()
     table.to_csv(text, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-    files.write_text(FIGURE, canvas.alone(figure))
+    files.write_text(FIGURE, svg.alone(figure))
     files.write_text(TABLE, text.getvalue())
     print(
         f"{len(points)} trainings, {len(table)} settings: {TABLE}, {FIGURE}; the best "
@@ -122,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -25,28 +25,21 @@ from pydantic import (
 from torch import nn
 from tqdm import tqdm
 
-from tasks import (
-    checkpoints,
-    command,
-    devices,
-    files,
-    models,
-    networks,
-    schedules,
-    splits,
-    updates,
-)
-from tasks.architectures import Architecture
-from tasks.devices import Device
-from tasks.gradients import METHODS, Method
-from tasks.models import Description, Model, are_weights, calibrated
-from tasks.networks import Layer
-from tasks.schedules import Schedule
-from tasks.settings import BadInput, Count, Parameters, Settings, Word, load
-from tasks.shifts import Shifts
-from tasks.splits import Facts, Split
-from tasks.training import Data, Training
-from tasks.updates import ADAMS, Rule
+from tasks.dataset import splits
+from tasks.dataset.splits import Facts, Split
+from tasks.modeling import devices, model_file
+from tasks.modeling.architectures import Architecture
+from tasks.modeling.devices import Device
+from tasks.modeling.model_file import Description, Model, are_weights, calibrated
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, Count, Parameters, Settings, Word, load
+from tasks.training import checkpoints, lr_schedule, networks, optimizers
+from tasks.training.augmentation import Shifts
+from tasks.training.loop import Data, Training
+from tasks.training.losses import METHODS, Method
+from tasks.training.lr_schedule import Schedule
+from tasks.training.networks import Layer
+from tasks.training.optimizers import ADAMS, Rule
 
 NORMALIZED = Path("data/normalized")
 MODELS = Path("models")
@@ -57,15 +50,16 @@ class Variant(Settings):
     """One entry of `train.variants`.
 
     Attributes:
-        architecture: `linear` (one layer), `mlp` or `cnn`: see `tasks.architectures`.
+        architecture: `linear` (one layer), `mlp` or `cnn`: see
+            `tasks.modeling.architectures`.
         layer: `sequential` (torch's parts) or `scratch` (written by hand).
         gradient: by `autograd`, or `analytic`, by a formula (of the layer `scratch`).
         update: `adam` or `sgd` (torch's optimizers), `manual` (SGD by hand) or
             `manual_adam`.
         learning_rate: of the update; the highest one, if it follows a schedule.
-        momentum: of SGD: see `tasks.updates.Manual`.
+        momentum: of SGD: see `tasks.training.optimizers.Manual`.
         weight_decay: what the gradient has added, times the parameter.
-        schedule: of the learning rate: see `tasks.schedules`.
+        schedule: of the learning rate: see `tasks.training.lr_schedule`.
         shift: pixels that images are moved by, at most, while they are trained on.
         epochs, batch_size: of this variant; None: those of the section.
     """
@@ -198,7 +192,7 @@ def _begin(seed: int, recipe: Recipe, data: Data, classes: int) -> Training:
     network = networks.build(
         recipe.architecture, recipe.layer, data.shape, classes, initial
     ).to(data.device)
-    update = updates.build(
+    update = optimizers.build(
         recipe.update,
         network.parameters(),
         recipe.learning_rate,
@@ -206,7 +200,7 @@ def _begin(seed: int, recipe: Recipe, data: Data, classes: int) -> Training:
         recipe.weight_decay,
     )
     total = recipe.epochs * data.batches(recipe.batch_size)
-    cycle = partial(schedules.one_cycle, total=total, highest=recipe.learning_rate)
+    cycle = partial(lr_schedule.one_cycle, total=total, highest=recipe.learning_rate)
     return Training(
         network,
         METHODS[recipe.gradient],
@@ -246,12 +240,12 @@ def _write(name: str, model: Model, training: Training) -> None:
     files.write_text(
         MODELS / f"{name}.accuracy.csv", "epoch,train,valid\n" + "".join(rows)
     )
-    models.save(model, MODELS / f"{name}.safetensors")
+    model_file.save(model, MODELS / f"{name}.safetensors")
 
 
 def main() -> None:
     """Run the step on the project's folders."""
-    parser = command.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument("name", metavar="NAME", help="a key of `train.variants`")
     name = parser.parse_args().name
     settings = load("train", Train)
@@ -275,4 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

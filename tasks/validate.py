@@ -11,12 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import command, files, idx, schemas, sheets, tables
-from tasks.forms import Kind
-from tasks.schemas import Breach, DataSheet
-from tasks.settings import BadInput, load
-from tasks.splits import Split
-from tasks.tables import NO_ROW
+from tasks.dataset.spec import Kind
+from tasks.dataset.splits import Split
+from tasks.rawdata import dataset_card, idx
+from tasks.runtime import cli, files
+from tasks.runtime.params import BadInput, load
+from tasks.validation import schemas, summaries
+from tasks.validation.schemas import Breach, DataSheet
+from tasks.validation.summaries import NO_ROW
 
 RAW = Path("data/raw")
 REPORT = Path("reports/validation.json")
@@ -49,9 +51,9 @@ class Report:
 
 def validate(train: Split, test: Split, kind: Kind, settings: Validate) -> Report:
     """Return what the data is, and everything in it that breaks the data sheet."""
-    per_file = tables.of_files(train, test)
-    images = tables.of_images(train, test, kind.form.shape)
-    classes = tables.of_classes(images, len(kind.classes))
+    per_file = summaries.of_files(train, test)
+    images = summaries.of_images(train, test, kind.form.shape)
+    classes = summaries.of_classes(images, len(kind.classes))
     breaches = [
         *schemas.breaches(schemas.of_files(settings, kind), per_file),
         *schemas.breaches(schemas.of_classes(settings), classes),
@@ -84,8 +86,8 @@ def complaint(report: Report) -> str:
 
 def main() -> None:
     """Run the step on the project's folders."""
-    command.parser(__doc__).parse_args()
-    sheet = sheets.chosen()
+    cli.parser(__doc__).parse_args()
+    sheet = dataset_card.chosen()
     settings, kind = load("validate", Validate, sheet), load("images", Kind, sheet)
     train, test = (
         Split(
@@ -126,4 +128,4 @@ def _failures(breach: Breach) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,7 +12,7 @@ SECONDS = 30
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from tasks.settings import BadInput
+from tasks.runtime.params import BadInput
 
 path = Path(sys.argv[1])
 {imports}

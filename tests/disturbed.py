@@ -23,8 +23,8 @@ import yaml
 from checkouts import git
 from conftest import wait_until
 
-from tasks import champions
-from tasks.champions import CARD, FILE, HISTORY, RECORD
+from tasks.registry import champions
+from tasks.registry.champions import CARD, FILE, HISTORY, RECORD
 
 INJECTED = Path(__file__).with_name("injected")
 BIN = Path(sys.executable).parent

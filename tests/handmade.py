@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tasks.calibration import Calibration
-from tasks.forms import Form
-from tasks.models import Description, Model
-from tasks.splits import Scale
+from tasks.dataset.spec import Form
+from tasks.dataset.splits import Scale
+from tasks.modeling.calibration import Calibration
+from tasks.modeling.model_file import Description, Model
 
 MNIST = Form(shape=(28, 28), brightest=255, box=20)
 WHOLE = Form(shape=(8, 8), brightest=16, box=None)

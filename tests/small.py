@@ -6,9 +6,10 @@ from pathlib import Path
 import yaml
 from conftest import ROOT
 
-from tasks import models, splits
 from tasks.baseline import Baseline, baseline
-from tasks.splits import Facts
+from tasks.dataset import splits
+from tasks.dataset.splits import Facts
+from tasks.modeling import model_file
 
 VARIANTS = {
     "autograd": {"layer": "scratch", "update": "sgd", "learning_rate": 0.003},
@@ -31,7 +32,7 @@ def lay_out(root: Path, parts: tuple[dict, Facts], params: dict) -> Path:
     # Of a few images: with more, digits this small are no challenge.
     few = splits.Split(*(values[:60] for values in by_name["train"]))
     settings = Baseline.model_validate(params["baseline"])
-    models.save(
+    model_file.save(
         baseline(few, facts, settings), root / "models" / "baseline.safetensors"
     )
     return root

@@ -5,7 +5,7 @@ import yaml
 
 from tasks import grids
 from tasks.grids import Grid, Point
-from tasks.settings import BadInput
+from tasks.runtime.params import BadInput
 
 TRAIN = {
     "batch_size": 64,

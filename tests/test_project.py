@@ -19,9 +19,9 @@ import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-from flows import plans, stages
-from flows.ledger import Ledger, LedgerError
 from flows.pipeline import plan
+from prefect_dvc import stage_tasks
+from prefect_dvc.dvc_repo import Ledger, LedgerError
 
 STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
 # State, which is no stage of DVC's: a step all the same.
@@ -38,7 +38,7 @@ def graph():
 
 def test_a_step_has_one_name_everywhere(graph):
     assert list(DVC) == STEPS
-    trace = plans.Trace(graph)
+    trace = plan.Trace(graph)
     plan(trace)
     assert list(dict.fromkeys(name.partition("@")[0] for name in trace.edges)) == STEPS
     for step in [*STEPS, *BESIDE]:
@@ -51,16 +51,16 @@ def test_a_step_has_one_name_everywhere(graph):
 
 
 def test_the_flow_has_the_edges_of_dvc_yaml(graph):
-    plans.check(plan, graph)
+    plan.check(plan, graph)
 
 
 def test_a_missing_edge_is_refused(graph):
-    def other(run: plans.Trace) -> None:
+    def other(run: plan.Trace) -> None:
         plan(run)
         run.step("evaluate", "normalize")
 
     with pytest.raises(LedgerError, match="differ in stage 'evaluate': it comes after"):
-        plans.check(other, graph)
+        plan.check(other, graph)
 
 
 def test_no_stage_depends_on_the_champion(graph):
@@ -143,7 +143,7 @@ def test_a_section_of_the_data_sheet_is_tracked_by_its_stage(step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_every_stage_says_what_it_does_and_how_long_it_may_take(step):
-    options = stages.Options.model_validate(body(DVC[step])["meta"]["prefect"])
+    options = stage_tasks.Options.model_validate(body(DVC[step])["meta"]["prefect"])
     assert options.timeout_seconds
     assert body(DVC[step])["desc"].endswith(".")
 
@@ -167,7 +167,7 @@ def test_no_step_imports_prefect_or_dvc():
 
 
 def test_the_books_know_nothing_of_prefect_nor_of_the_steps():
-    loaded = importing("flows.ledger", "flows.children")
+    loaded = importing("prefect_dvc.dvc_repo", "prefect_dvc.processes")
     assert not {"prefect", "tasks", "torch", "sklearn"} & loaded
 
 

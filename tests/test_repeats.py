@@ -6,7 +6,7 @@ from small import VARIANTS, lay_out
 
 from tasks import repeats
 from tasks.repeats import Repeat
-from tasks.settings import BadInput
+from tasks.runtime.params import BadInput
 
 KEPT = Repeat(
     variant="analytic",

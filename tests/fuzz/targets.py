@@ -15,14 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import archives, idx, models, pickles, settings, sources, splits
 from tasks.baseline import Baseline
+from tasks.dataset import splits
+from tasks.dataset.spec import Kind
 from tasks.download import Download
 from tasks.evaluate import Evaluate
-from tasks.forms import Kind
+from tasks.modeling import model_file
 from tasks.normalize import Normalize
-from tasks.settings import MAX_SENTENCE, BadInput, Settings
-from tasks.sheets import Known
+from tasks.rawdata import idx
+from tasks.rawdata.dataset_card import Known
+from tasks.runtime import params
+from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
+from tasks.sources import archives, fetch, lesson_pickle
 from tasks.train import Train
 from tasks.validate import Validate
 
@@ -73,7 +77,7 @@ def read_idx(content: bytes) -> None:
 
 def read_pickle(content: bytes) -> None:
     try:
-        arrays = pickles.read(content, "pickle", shape=(2, 2))
+        arrays = lesson_pickle.read(content, "pickle", shape=(2, 2))
     except BadInput as error:
         return refused(error)
     assert tuple(arrays) == idx.FILES
@@ -85,14 +89,14 @@ def read_pickle(content: bytes) -> None:
 def read_model(content: bytes) -> None:
     path = written("model.safetensors", content)
     try:
-        model = models.load(path)
+        model = model_file.load(path)
     except BadInput as error:
         return refused(error)
     if model.description.form.shape == IMAGES.shape[1:]:
         logs = model.log_probabilities(IMAGES)
         assert np.isfinite(logs).all()
-    models.save(model, folder / "again.safetensors")
-    again = models.load(folder / "again.safetensors")
+    model_file.save(model, folder / "again.safetensors")
+    again = model_file.load(folder / "again.safetensors")
     assert again.description == model.description
     return None
 
@@ -103,7 +107,7 @@ def read_params(content: bytes) -> None:
     for name in named or ["train"]:
         section = SECTIONS[name]
         try:
-            values = settings.load(name, section, path)
+            values = params.load(name, section, path)
         except BadInput as error:
             refused(error)
         else:
@@ -170,7 +174,7 @@ DIGEST = hashlib.sha256(b"right").hexdigest()
 def read_download(content: bytes) -> None:
     """Bytes that a mirror serves under the name of a file of the data set."""
     try:
-        assert sources._verified(content, "https://host/file.gz", DIGEST) == b"right"
+        assert fetch._verified(content, "https://host/file.gz", DIGEST) == b"right"
     except BadInput as error:
         refused(error)
 

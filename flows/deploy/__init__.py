@@ -1,0 +1,1 @@
+"""Schedules: the Prefect server, the worker, deployments and notifications."""

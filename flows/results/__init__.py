@@ -1,0 +1,1 @@
+"""The results of a run: its name, its artifacts, the champion, the remote."""

@@ -1,0 +1,1 @@
+"""Run any DVC pipeline as a Prefect flow."""

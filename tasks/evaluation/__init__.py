@@ -1,0 +1,1 @@
+"""Metrics of the trained models, and the file that holds them."""

@@ -1,0 +1,101 @@
+"""The content of `reports/metrics.json`, checked when it is read."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from tasks.runtime import files
+from tasks.runtime.params import BadInput, Settings, Word
+
+MAX_BYTES = 1_000_000  # six models take 5 kB
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Error = Annotated[float, Field(ge=0)]
+
+
+class Scores(Settings):
+    """Of one model on one split: see `tasks.evaluation.metrics.summary`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    accuracy: Share
+    accuracy_low: Share
+    accuracy_high: Share
+    rmse: Error | None = None
+    mae: Error | None = None
+    log_loss: Error
+    ece: Share
+
+
+class Kept(Settings):
+    """What becomes of predictions on one split: see `tasks.evaluation.metrics.kept`."""
+
+    set_aside: Share
+    error: Share | None
+    error_low: Share | None
+    error_high: Share | None
+
+
+class Selection(Settings):
+    """Which predictions of a model are kept, and what becomes of them.
+
+    Attributes:
+        threshold: the probability from which on one is kept; None: none is.
+        valid: on the validation images.
+        test: on the test images, of the best model alone.
+    """
+
+    threshold: Share | None
+    valid: Kept
+    test: Kept | None = None
+
+
+class OnSplits(Settings):
+    """The scores of one model."""
+
+    train: Scores
+    valid: Scores
+    kept: Selection
+
+
+class Agreement(Settings):
+    """How far an update by hand agrees with the optimizer's."""
+
+    optimizer: Word
+    same_predictions: Share
+    largest_difference: Error
+
+
+class Metrics(Settings):
+    """What `tasks.evaluate` writes: see there."""
+
+    max_error: Share
+    models: Annotated[dict[Word, OnSplits], Field(min_length=1)]
+    best: Word
+    test: Scores
+    by_hand: dict[Word, Agreement]
+
+    @model_validator(mode="after")
+    def _models_that_are_named_are_there(self) -> Self:
+        named = {self.best, *self.by_hand}
+        named |= {pair.optimizer for pair in self.by_hand.values()}
+        if not named <= self.models.keys():
+            raise ValueError("a model is named that has no scores")
+        return self
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the metrics at `path`.
+
+    Raises:
+        BadInput: the file is not what evaluate writes.
+        FileNotFoundError: there is none.
+    """
+    try:
+        content = files.read_bytes(path, MAX_BYTES)
+        return Metrics.model_validate_json(content).model_dump(exclude_unset=True)
+    except ValidationError:
+        raise BadInput(
+            f"{path} is damaged; run `dvc repro --force evaluate`."
+        ) from None

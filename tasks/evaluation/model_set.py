@@ -1,0 +1,44 @@
+"""The models to compare: the baseline, and every network of params.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from tasks.modeling import model_file
+from tasks.modeling.model_file import Model
+from tasks.runtime.params import BadInput, Settings, Word, load
+
+MODELS = Path("models")
+BASELINE = "baseline"
+
+
+class Trained(Settings):
+    """What matters here of section `train` of params.yaml: which networks there are."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    variants: dict[Word, Any]
+
+
+def networks() -> list[str]:
+    """Return the names of the networks, as params.yaml orders them."""
+    return list(load("train", Trained).variants)
+
+
+def read() -> dict[str, Model]:
+    """Return every model by name, the baseline first.
+
+    Raises:
+        BadInput: a file is not a model, or one for other inputs or classes.
+        FileNotFoundError: one has not been trained yet.
+    """
+    names = [BASELINE, *networks()]
+    trained = {name: model_file.load(MODELS / f"{name}.safetensors") for name in names}
+    kinds = {(m.description.form, m.description.classes) for m in trained.values()}
+    if len(kinds) > 1:
+        raise BadInput(
+            f"The models in {MODELS} are not for the same images and classes; train "
+            "them anew."
+        )
+    return trained

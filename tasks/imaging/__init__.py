@@ -1,0 +1,1 @@
+"""Photographs and scans, turned into images like those of the data set."""

@@ -1,0 +1,330 @@
+"""Every image that some paths name, in a stable order, in the form of the training set.
+
+A path is an image (PNG, JPEG, TIFF), an array of images (IDX, gzipped or not; .npy,
+.npz), or a folder of them. An image that can't be used is there too, with the reason.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.dataset.spec import Form
+from tasks.dataset.splits import Pixels
+from tasks.imaging import preprocess
+from tasks.imaging.segmentation import Unusable
+from tasks.inference import array_files
+from tasks.runtime.params import BadInput
+
+# What is looked at in a folder. A file that is named is looked at whatever its name.
+NAMES = re.compile(
+    r".+(\.(png|jpe?g|tiff?|npy|npz|idx3?)|[-.]idx3-ubyte|-images\.ubyte)(\.gz)?",
+    re.IGNORECASE,
+)
+# Images of an array that make a batch: 1.6 MB of MNIST's.
+CHUNK = 2048
+# Images that come one by one are looked at together.
+TOGETHER = 256
+
+
+Rows = npt.NDArray[np.intp]
+
+
+class Batch(NamedTuple):
+    """Some images, in order.
+
+    Attributes:
+        paths: of the files, as the user knows them.
+        file: of each image which of `paths` it is from, (N,).
+        number: of each image its place in its file, from 0, (N,).
+        images: uint8 (N, rows, columns), blank where there is a reason; valid until the
+            next batch is asked for.
+        reasons: why an image can't be used, by its place in the batch.
+        done: how much of `Extent.whole` came with it.
+    """
+
+    paths: list[str]
+    file: npt.NDArray[np.int32]
+    number: npt.NDArray[np.int64]
+    images: Pixels
+    reasons: dict[int, str]
+    done: int
+
+
+class Extent(NamedTuple):
+    """How much there is: images, as files announce them, and files passed over."""
+
+    whole: int
+    ignored: int
+
+
+class Place(NamedTuple):
+    """A file: how the user calls it, and where it is."""
+
+    name: str
+    path: Path
+
+
+def places(paths: Iterable[str], start: Path) -> list[Place]:
+    """Return what is asked for; relative paths begin at `start`.
+
+    Raises:
+        BadInput: one of them does not exist.
+    """
+    named = [Place(path, start / path) for path in paths]
+    for name, path in named:
+        if not path.exists():
+            raise BadInput(f"{name!r} is not there; name a file or a folder.")
+    return named
+
+
+def extent(wanted: Iterable[Place]) -> Extent:
+    """Return how much there is, without reading it."""
+    whole = ignored = 0
+    for place in _files(wanted):
+        if place is None:
+            ignored += 1
+            continue
+        try:
+            with array_files.opened(place.path) as found:
+                whole += found.shape[0]
+        except (Unusable, OSError):
+            whole += 1
+    return Extent(whole, ignored)
+
+
+def stream(wanted: Iterable[Place], form: Form) -> Iterator[Batch]:
+    """Yield every image of `wanted`, brought to `form`."""
+    pending = _Pending(form)
+    for place in _files(wanted):
+        if place is None:
+            continue
+        try:
+            yield from _of_file(place, form, pending)
+        except Unusable as reason:
+            yield from pending.fault(place.name, str(reason))
+        except OSError as error:
+            yield from pending.fault(
+                place.name, f"it can't be read: {error.strerror or error}"
+            )
+    yield from pending.rest()
+
+
+def shown(path: str) -> str:
+    """Return `path` as text that can be written anywhere and is still that path.
+
+    A byte that is no UTF-8 is shown as its number; what a spreadsheet would take for a
+    formula begins with `./`.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
+
+
+def _files(wanted: Iterable[Place]) -> Iterator[Place | None]:
+    """Yield every file, a folder's sorted by name; None for one that is passed over."""
+    seen: set[tuple[int, int]] = set()
+    for place in wanted:
+        if place.path.is_dir():
+            yield from _of_folder(place, seen)
+        else:
+            yield place
+
+
+def _of_folder(folder: Place, seen: set[tuple[int, int]]) -> Iterator[Place | None]:
+    """Yield what is in a folder; one that links lead to twice is entered once."""
+    try:
+        status = folder.path.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder.path), key=lambda entry: entry.name)
+    except OSError:
+        yield None
+        return
+    for entry in entries:
+        place = Place(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
+        if entry.name.startswith("."):
+            yield None
+        elif entry.is_dir():
+            yield from _of_folder(place, seen)
+        else:
+            wanted = NAMES.fullmatch(entry.name) and entry.is_file()
+            yield place if wanted else None
+
+
+def _of_file(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
+    if not place.path.is_file():
+        raise Unusable("it is no file")
+    if array_files.holds_array(place.path):
+        yield from _of_array(place, form, pending)
+        return
+    for number, page in enumerate(preprocess.read(place.path)):
+        yield from pending.scan(place.name, number, page)
+
+
+def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
+    with array_files.opened(place.path) as found:
+        (count, *_), file = found
+        alike = found.shape[1:] == form.shape
+        chunk = CHUNK if alike else 1
+        buffer = np.empty((min(chunk, count), *found.shape[1:]), np.uint8)
+        for start in range(0, count, chunk):
+            wanted = buffer[: min(chunk, count - start)]
+            have, reason = _filled(file, wanted)
+            if alike and have:
+                yield from pending.rest()
+                yield _checked(place.name, start, wanted[:have], form)
+            elif have:
+                yield from pending.scan(place.name, start, wanted[0], units=1)
+            if have < len(wanted):
+                yield from pending.fault(place.name, reason, start + have)
+                return
+
+
+def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
+    """Read into `wanted`; return how many images came, and why no more."""
+    try:
+        return array_files.fill(file, wanted), "it breaks off early"
+    except Unusable as reason:
+        return 0, str(reason)
+
+
+def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
+    """Return images of an array, of which those of another form are brought to it."""
+    odd, inverted = _of_another(images, form)
+    if len(inverted):
+        images[inverted] = form.brightest - images[inverted]
+    reasons = {}
+    for row in odd:
+        try:
+            images[row] = preprocess.to_form(images[row], form)
+        except Unusable as reason:
+            reasons[int(row)] = str(reason)
+            images[row] = 0
+    numbers = np.arange(start, start + len(images))
+    files = np.zeros(len(images), np.int32)
+    return Batch([name], files, numbers, images, reasons, len(images))
+
+
+def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
+    """Return which images are blank or not of `form`, and which are inverted.
+
+    Almost none is, so that few pixels are looked at: those between which ink must
+    have a difference, and the corners.
+    """
+    odd = _alike_in_the_middle(images)
+    if form.box is None:
+        if form.brightest < preprocess.WHITE:
+            odd |= images.max(axis=(1, 2)) > form.brightest
+        return _places(odd), _places(odd[:0])
+    # All four at once, without a copy: this is asked of every image.
+    left, right = (
+        images[:, :: form.shape[0] - 1, 0],
+        images[:, :: form.shape[0] - 1, -1],
+    )
+    darkest = np.minimum(left, right)
+    darkest = np.minimum(darkest[:, 0], darkest[:, -1])
+    inverted = darkest == form.brightest
+    odd |= (darkest > 0) & ~inverted
+    return _places(odd), _places(inverted & ~odd)
+
+
+def _places(true: npt.NDArray[np.bool_]) -> Rows:
+    """Return where it is True; that it is nowhere is seen a hundred times faster."""
+    return np.flatnonzero(true) if true.any() else np.empty(0, np.intp)
+
+
+def _alike_in_the_middle(images: Pixels) -> npt.NDArray[np.bool_]:
+    """Return which images have one value in all of the middle: (N,).
+
+    Eight pixels are compared at once: NumPy's own maximum of short rows takes longer
+    than the product with a model's weights does.
+    """
+    pixels = images.reshape(len(images), -1)
+    size = pixels.shape[1]
+    if size % 8 or size < 64:
+        return np.asarray(pixels.max(axis=1) == pixels.min(axis=1))
+    words = pixels.view(np.uint64)
+    middle = words.shape[1] // 2
+    first = words[:, middle - 3]
+    other = np.zeros(len(images), np.uint64)
+    for column in range(middle - 2, middle + 3):
+        other |= words[:, column] ^ first
+    # Some of these have stripes of eight; whoever looks closer will see.
+    return np.asarray(other == 0)
+
+
+class _Pending:
+    """Images that come one by one, until there are enough of them for a batch."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        # The file that the last image was from, and how many it has given.
+        self._name, self._given = "", 0
+        self._start()
+
+    def _start(self) -> None:
+        self._paths: list[str] = []
+        self._files: list[int] = []
+        self._numbers: list[int] = []
+        self._images: list[Pixels] = []
+        self._reasons: dict[int, str] = {}
+        self._done = 0
+
+    def scan(
+        self, name: str, number: int, values: preprocess.Grey, units: int | None = None
+    ) -> Iterator[Batch]:
+        """Add an image as it was found."""
+        try:
+            image, reason = preprocess.to_form(values, self._form), None
+        except Unusable as fault:
+            image, reason = None, str(fault)
+        yield from self._add(name, number, image, reason, units)
+
+    def fault(
+        self, name: str, reason: str, number: int | None = None
+    ) -> Iterator[Batch]:
+        """Add what is no image, after those that its file has given."""
+        if number is None:
+            number = self._given if self._name == name else 0
+        yield from self._add(name, number, None, reason, None)
+
+    def rest(self) -> Iterator[Batch]:
+        """Yield what there is, if there is any."""
+        if self._files:
+            batch = Batch(
+                self._paths,
+                np.array(self._files, np.int32),
+                np.array(self._numbers, np.int64),
+                np.stack(self._images),
+                self._reasons,
+                self._done,
+            )
+            self._start()
+            yield batch
+
+    def _add(
+        self,
+        name: str,
+        number: int,
+        image: Pixels | None,
+        reason: str | None,
+        units: int | None,
+    ) -> Iterator[Batch]:
+        if not self._paths or self._paths[-1] != name:
+            self._paths.append(name)
+        self._name, self._given = name, number + 1
+        if image is None:
+            self._reasons[len(self._files)] = reason or ""
+        # Of a file of several pages only the first was counted beforehand.
+        self._done += (number == 0) if units is None else units
+        self._files.append(len(self._paths) - 1)
+        self._numbers.append(number)
+        blank = np.zeros(self._form.shape, np.uint8)
+        self._images.append(blank if image is None else image)
+        if len(self._files) == TOGETHER:
+            yield from self.rest()

@@ -1,0 +1,1 @@
+"""Models as files: architectures, calibration, and the devices they run on."""

@@ -1,0 +1,1 @@
+"""A card for a new data set, inferred from its files."""

@@ -1,0 +1,370 @@
+"""A look at data that the project does not know yet, and its data sheet.
+
+What can be measured is; the rest is guessed, and each guess is told. A sheet is held
+to the data before it is written: the steps that read it will pass.
+"""
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from tasks.dataset.spec import Form, Kind
+from tasks.dataset.splits import Name, Pixels, Split
+from tasks.download import Download
+from tasks.imaging import segmentation
+from tasks.normalize import Normalize
+from tasks.rawdata.dataset_card import Known
+from tasks.runtime import files, params
+from tasks.runtime.params import BadInput
+from tasks.sources import convert, fetch, image_folder, npz
+from tasks.sources.convert import Parts, Recipe
+from tasks.sources.image_folder import Look
+from tasks.validate import Validate, complaint, validate
+from tasks.validation import summaries
+from tasks.validation.schemas import Counts
+
+TEMPLATE = Path(__file__).with_name("dataset_card.yaml.j2")
+# MNIST's, to which images of several sizes are brought.
+SHAPE, BOX = (28, 28), 20
+# The largest pixel is one of these: of yes and no, of 16 shades, of a byte.
+BRIGHTEST = (1, 16, 255)
+HELD_OUT = 6  # one of so many images is for the test, and of the rest for validation
+MARGIN = 0.1  # of a measured limit
+MAX_CLASSES = 256
+LOOKED_AT = 500  # images, by which it is told whether they were made as MNIST's
+SEED = 0
+# Neighbours of different classes, as a share of what chance makes of them.
+ORDERED = 0.5
+PLACEHOLDER = Form(shape=SHAPE, brightest=255, box=None)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to know of new data.
+
+    Attributes:
+        source: as it stands in the sheet.
+        kind: of the images.
+        recipe: how the four files are made; None: they are there.
+        train: the training images; the last ones are for validation.
+        test: the test images.
+        validation: how many those are.
+        own_validation: the data has validation images of its own.
+        guesses: what was guessed, a sentence each.
+        found: what was found and done, a sentence each.
+    """
+
+    source: str
+    kind: Kind
+    recipe: Recipe | None
+    train: Split
+    test: Split
+    validation: int
+    own_validation: bool
+    guesses: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+
+
+def survey(source: str, called: str) -> Survey:
+    """Return what the bundle `source` is (`tasks.sources.convert`), called `called`.
+
+    Raises:
+        BadInput: no data set can be made of it.
+    """
+    guesses: list[str] = []
+    form, found = _form_of_album(source, guesses)
+    arrays: Any = npz.guess(Path(source)) if Path(source).suffix == ".npz" else None
+    for part, (images, labels) in (arrays or {}).items():
+        guesses.append(f"{part}: the images are `{images}`, their labels `{labels}`")
+    parts, notes = convert.read(source, arrays, form or PLACEHOLDER)
+    whole = sum(len(part.labels) for part in parts.values())
+    parts, left_out = convert.distinct(parts)
+    form = form or _form(parts, guesses)
+    labels, classes = _classes(parts, guesses)
+    recipe = _recipe(parts, arrays, labels, guesses)
+    train, test = convert.split(parts, recipe, classes)
+    own = parts.get("valid")
+    validation = len(own.labels) if own else len(train.labels) // HELD_OUT
+    if not own:
+        guesses.append(
+            f"validation: the last {validation} of the {len(train.labels)} training "
+            "images"
+        )
+    kind = Kind(title=_title(called), form=form, classes=classes)
+    as_it_is = Path(source).is_dir() and convert.holds_idx(Path(source))
+    if as_it_is and not left_out and recipe == Recipe():
+        recipe = None  # type: ignore[assignment]
+    found += [*notes, *left_out]
+    _refuse_thin(train, test, validation, classes)
+    found.insert(0, f"{whole} images of {form.shape[0]} x {form.shape[1]}")
+    found.insert(1, f"{len(classes)} classes: {', '.join(classes)}")
+    return Survey(
+        source, kind, recipe, train, test, validation, own is not None, guesses, found
+    )
+
+
+def name_of(called: str) -> str:
+    """Return a name for the data sheet, as params.yaml allows it."""
+    word = re.sub(r"[^a-z0-9]+", "_", called.lower()).strip("_")
+    return (word if word[:1].isalpha() else f"data_{word}").strip("_")[:40]
+
+
+def write(found: Survey, name: str, folder: Path) -> Path:
+    """Write the data sheet to `folder`, once the data is held to it.
+
+    Raises:
+        BadInput: the data would not pass, or something can't be written as YAML.
+    """
+    text = render(found, name)
+    with tempfile.TemporaryDirectory() as temporary:
+        draft = Path(temporary, f"{name}.yaml")
+        draft.write_text(text, encoding="utf-8")
+        _hold(found, draft)
+    path = folder / f"{name}.yaml"
+    files.write_text(path, text)
+    return path
+
+
+def render(found: Survey, name: str) -> str:
+    """Return the data sheet."""
+    contents = convert.files(found.train, found.test)
+    largest = max(map(len, contents.values()))
+    sheet, seen = _ranges(found)
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701  # YAML, whose values are quoted
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = _quoted
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        origin=params.printable(found.source),
+        name=name,
+        source=found.source,
+        kind=found.kind,
+        form_note=_form_note(found),
+        sha256=convert.digests(contents),
+        max_bytes=largest if largest > fetch.MAX_BYTES and not found.recipe else None,
+        recipe=found.recipe,
+        sheet=sheet,
+        seen=seen,
+        validation=found.validation,
+        validation_note="" if found.own_validation else "; a guess",
+    )
+
+
+def _form_of_album(source: str, guesses: list[str]) -> tuple[Form | None, list[str]]:
+    """Return what class-named images are to be brought to, None for other bundles."""
+    path = Path(source)
+    if not path.is_dir() or convert.holds_idx(path):
+        return None, []
+    album, others = image_folder.find(path)
+    seen = image_folder.look(album)
+    found = [f"{others} other files are passed over"] if others else []
+    if len(album) > 1:
+        guesses.append(f"the folders {', '.join(album)} are parts of the data")
+    guesses.append("the folders of images are named after their class")
+    return _form_seen(seen, guesses), found
+
+
+def _form_seen(seen: Look, guesses: list[str]) -> Form:
+    """Return the form of images of which all were looked at."""
+    first = next(iter(seen.shapes))
+    if len(seen.shapes) == 1 and max(first) <= image_folder.SMALL:
+        guesses.append("the images are all of one size, and are taken as they are")
+        return Form(shape=first, brightest=_brightest(seen.brightest), box=None)
+    size = f"{SHAPE[0]} x {SHAPE[1]}"
+    if seen.on_paper:
+        guesses.append(
+            f"they look like ink on paper: the ink is scaled into a box of {BOX} x "
+            f"{BOX} and centred in {size}, bright on dark, as MNIST was made"
+        )
+    else:
+        guesses.append(f"they are no ink on paper: each is scaled as a whole to {size}")
+    return Form(shape=SHAPE, brightest=255, box=BOX if seen.on_paper else None)
+
+
+def _form(parts: Parts, guesses: list[str]) -> Form:
+    """Return the form of images that are all of one size."""
+    images = [part.images for part in parts.values() if len(part.images)]
+    if not images:
+        raise BadInput("All images are blank.")
+    largest = max(int(each.max()) for each in images)
+    brightest = _brightest(largest)
+    if brightest != largest:
+        guesses.append(f"the brightest pixel is {largest}, of {brightest} that can be")
+    rows, columns = images[0].shape[1:]
+    boxed = _boxed(images[0][:LOOKED_AT])
+    if boxed:
+        guesses.append(
+            f"they are made as MNIST's are: ink in a box of {BOX} x {BOX}, centred"
+        )
+    return Form(shape=(rows, columns), brightest=brightest, box=BOX if boxed else None)
+
+
+def _boxed(images: Pixels) -> bool:
+    """Return whether the ink of nearly every image fills the box, and is centred."""
+    if images.shape[1:] != SHAPE:
+        return False
+    fitting = 0
+    for image in images:
+        top, left, bottom, right = segmentation.box(image > 0)
+        off = np.array(segmentation.centre(image)) - np.array(SHAPE) / 2
+        longest = max(bottom - top, right - left)
+        fitting += BOX - 1 <= longest <= BOX and bool((abs(off) <= 1).all())
+    return fitting >= image_folder.NEARLY * len(images)
+
+
+def _brightest(value: int) -> int:
+    return next(most for most in BRIGHTEST if most >= value)
+
+
+def _classes(
+    parts: Parts, guesses: list[str]
+) -> tuple[tuple[int | str, ...] | None, tuple[str, ...]]:
+    """Return the label of each class, None if it is 0, 1 and so on, and its name."""
+    values = np.unique(np.concatenate([part.labels for part in parts.values()]))
+    if not 2 <= len(values) <= MAX_CLASSES:
+        raise BadInput(
+            f"The data has {len(values)} different labels; 2 to {MAX_CLASSES} classes "
+            "can be told apart."
+        )
+    labels: tuple[int | str, ...] = tuple(values.tolist())
+    names = tuple(_class_name(str(label)) for label in labels)
+    if len(set(names)) < len(names) or "" in names:
+        raise BadInput(
+            f"The labels {', '.join(map(repr, labels))} can't all be names of classes; "
+            "name them otherwise, by letters and digits."
+        )
+    if labels == tuple(range(len(labels))):
+        guesses.append("the classes are called as their labels")
+        return None, names
+    return labels, names
+
+
+def _class_name(label: str) -> str:
+    return re.sub(r"^\W+", "", re.sub(r"[^\w .+-]", " ", label))[:40].strip()
+
+
+def _title(called: str) -> str:
+    title = re.sub(r"^\W+", "", re.sub(r"[^\w .,:'()+-]", " ", called))[:100]
+    return title or "data"
+
+
+def _recipe(
+    parts: Parts,
+    arrays: Mapping[Name, tuple[str, str]] | None,
+    labels: tuple[int | str, ...] | None,
+    guesses: list[str],
+) -> Recipe:
+    """Return how the four files are made."""
+    train = parts["train"].labels
+    seed, test = None, None
+    if _ordered(train):
+        seed = SEED
+        guesses.append(
+            f"the training images come class by class: they are shuffled (seed {SEED})"
+        )
+    if "test" not in parts:
+        test = len(train) // HELD_OUT
+        guesses.append(f"test: the last {test} of {len(train)} images")
+    return Recipe(
+        arrays=dict(arrays) if arrays else None, labels=labels, seed=seed, test=test
+    )
+
+
+def _ordered(labels: Any) -> bool:
+    """Return whether neighbours are of one class far more often than by chance."""
+    _, counts = np.unique(labels, return_counts=True)
+    differ = 1 - float(((counts / counts.sum()) ** 2).sum())
+    return float((labels[1:] != labels[:-1]).mean()) < ORDERED * differ
+
+
+def _refuse_thin(
+    train: Split, test: Split, validation: int, classes: tuple[str, ...]
+) -> None:
+    """Raise BadInput if a class has no images in one of the parts."""
+    cut = len(train.labels) - validation
+    parts = {
+        "training": train.labels[:cut],
+        "validation": train.labels[cut:],
+        "test": test.labels,
+    }
+    for part, labels in parts.items():
+        if missing := [
+            name for place, name in enumerate(classes) if place not in labels
+        ]:
+            raise BadInput(
+                f"There are too few images: for {part} none is left of class "
+                f"{', '.join(missing)}."
+            )
+
+
+def _ranges(found: Survey) -> tuple[Validate, dict[str, str]]:
+    """Return limits that the data keeps, with a margin, and what was measured."""
+    images = summaries.of_images(found.train, found.test, found.kind.form.shape)
+    classes = summaries.of_classes(images, len(found.kind.classes))
+    share, share_seen = _range(classes["class_share"], 1)
+    ink, ink_seen = _range(images["mean_ink"], 255)
+    lit, lit_seen = _range(images["lit_share"], 1)
+    dimmest, largest = (int(images["brightest"].agg(end)) for end in ("min", "max"))
+    sheet = Validate(
+        counts=Counts(train=len(found.train.labels), test=len(found.test.labels)),
+        class_share=share,
+        mean_ink=ink,
+        lit_share=lit,
+        brightest=math.floor(dimmest * (1 - MARGIN)),
+    )
+    return sheet, {
+        "class_share": share_seen,
+        "mean_ink": ink_seen,
+        "lit_share": lit_seen,
+        "brightest": f"{dimmest} to {largest}",
+    }
+
+
+def _range(values: pd.Series, most: int) -> tuple[tuple[float, float], str]:
+    """Return limits around all of `values`, and the values' own, in words."""
+    low, high = float(values.min()), float(values.max())
+    digits = 4 if most == 1 else 2
+    scale = 10**digits
+    below = math.floor(low * (1 - MARGIN) * scale) / scale
+    above = min(float(most), math.ceil(high * (1 + MARGIN) * scale) / scale)
+    return (below, above), f"{low:.4g} to {high:.4g}"
+
+
+def _form_note(found: Survey) -> str:
+    form = found.kind.form
+    if form.box:
+        return "its ink was scaled into the box and centred by its mass; a guess"
+    if Path(found.source).is_dir() and form.shape == SHAPE:
+        return "an image of another size is scaled to it as a whole"
+    return "an image is taken as it is"
+
+
+def _hold(found: Survey, sheet: Path) -> None:
+    """Let the steps read the draft of the sheet, and validate the data."""
+    params.load("download", Download, sheet)
+    params.load("normalize", Normalize, sheet)
+    params.load("report", Known, sheet)
+    kind = params.load("images", Kind, sheet)
+    wanted = params.load("validate", Validate, sheet)
+    result = validate(found.train, found.test, kind, wanted)
+    if not result.passed:
+        raise BadInput(complaint(result))
+
+
+def _quoted(value: object) -> str:
+    """Return a value as YAML reads it, text in quotes."""
+    text = json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():
+        raise BadInput(f"{text!a} can't be written into a data sheet; rename it.")
+    return text

@@ -1,0 +1,1 @@
+"""The raw data: IDX files and the card that describes them."""

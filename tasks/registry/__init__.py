@@ -1,0 +1,1 @@
+"""The champion: its history, the gate it passed, its model card."""

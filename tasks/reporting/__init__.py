@@ -1,0 +1,1 @@
+"""Charts, image grids, and the page that shows them."""

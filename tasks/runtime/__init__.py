@@ -1,0 +1,1 @@
+"""What every step needs: its parameters, its command line, its files."""

@@ -1,0 +1,1 @@
+"""Where the raw data comes from: mirrors, archives, and other formats."""

@@ -1,0 +1,1 @@
+"""Schemas of the raw data, and the summaries that they check."""

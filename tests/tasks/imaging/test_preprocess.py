@@ -1,0 +1,201 @@
+"""Scans: files of images, and the form that they are brought to."""
+
+import io
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handmade import MNIST, WHOLE, lying, upright
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, TiffImagePlugin
+
+from tasks.imaging import preprocess
+from tasks.imaging.segmentation import Unusable
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def one(path: Path) -> np.ndarray:
+    (page,) = preprocess.read(path)
+    return preprocess.to_form(page, MNIST)
+
+
+def paper(size: int = 200) -> Image.Image:
+    """An upright bar, black on white, in a picture of `size`."""
+    image = Image.new("L", (size, size), 255)
+    image.paste(0, (size * 45 // 100, size // 5, size * 55 // 100, size * 4 // 5))
+    return image
+
+
+def looks_upright(image: np.ndarray) -> bool:
+    rows, columns = np.nonzero(image > 127)
+    high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+    return 19 <= high <= 20 and 3 <= wide <= 5 and abs(columns.mean() - 13.5) <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "CMYK", "RGBA", "LA", "I;16"])
+def test_every_mode_of_every_format_is_read(tmp_path, suffix, mode):
+    image = (
+        paper()
+        if mode != "I;16"
+        else Image.fromarray(np.asarray(paper()).astype(np.uint16) * 257)
+    )
+    image = image if mode == "I;16" else image.convert(mode)
+    try:
+        path = saved(tmp_path / f"a.{suffix}", image)
+    except (OSError, KeyError):
+        pytest.skip("the format has not this mode")
+    assert looks_upright(one(path))
+
+
+def test_transparent_parts_lie_on_white_paper(tmp_path):
+    clear = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    clear.paste((0, 0, 0, 255), (45, 20, 55, 80))
+    assert looks_upright(one(saved(tmp_path / "a.png", clear)))
+    white = Image.new("RGBA", (100, 100), (255, 255, 255, 0))
+    white.paste((255, 255, 255, 255), (45, 20, 55, 80))
+    assert looks_upright(one(saved(tmp_path / "b.png", white)))
+
+
+def test_twelve_of_sixteen_bits_are_as_good_as_sixteen(tmp_path):
+    values = np.asarray(paper()).astype(np.uint16) * 16
+    assert looks_upright(one(saved(tmp_path / "a.tif", Image.fromarray(values))))
+
+
+def test_an_image_is_turned_as_its_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.jpg", paper().rotate(90), exif=exif)
+    assert looks_upright(one(path))
+
+
+def test_every_page_is_an_image(tmp_path):
+    pages = [paper(), paper().rotate(90), paper()]
+    saved(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])
+    forms = [
+        preprocess.to_form(page, MNIST) for page in preprocess.read(tmp_path / "a.tif")
+    ]
+    assert [looks_upright(form) for form in forms] == [True, False, True]
+
+
+@pytest.mark.parametrize("image", [upright(), lying()])
+def test_what_has_the_form_is_taken_as_it_is(tmp_path, image):
+    path = saved(tmp_path / "a.png", Image.fromarray(image))
+    assert (one(path) == image).all()
+
+
+def test_a_small_digit_in_a_field_of_that_size_is_brought_to_the_box():
+    image = np.zeros((28, 28), np.uint8)
+    image[8:18, 3:5] = 255
+    assert looks_upright(preprocess.to_form(image, MNIST))
+
+
+def test_without_a_box_the_whole_image_is_scaled_and_its_polarity_left_alone():
+    bright = np.full((64, 64), 255, np.uint8)
+    bright[:, :32] = 0
+    scaled = preprocess.to_form(bright, WHOLE)
+    assert (scaled[:, :3] == 0).all()
+    assert (scaled[:, 5:] == 16).all()
+    own = np.arange(64, dtype=np.uint8).reshape(8, 8) % 17
+    assert (preprocess.to_form(own, WHOLE) == own).all()
+
+
+def gif() -> bytes:
+    buffer = io.BytesIO()
+    paper(30).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is not a PNG, JPEG or TIFF image"),
+        (gif(), "it is not a PNG, JPEG or TIFF image"),
+    ],
+)
+def test_what_is_no_image_has_a_reason(tmp_path, content, reason):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(Unusable, match=reason):
+        list(preprocess.read(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "tiff"])
+def test_half_a_file_has_a_reason(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, suffix)
+    path = tmp_path / "a"
+    path.write_bytes(buffer.getvalue()[: buffer.tell() // 2])
+    with pytest.raises(Unusable, match="it (breaks off early|is damaged|is not a PNG)"):
+        list(preprocess.read(path))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = saved(tmp_path / "a.png", Image.new("1", (8_000, 8_001)))
+    with pytest.raises(Unusable, match="it is too large: 8000 x 8001 pixels"):
+        list(preprocess.read(path))
+
+
+@pytest.mark.parametrize("value", [0, 200, 255])
+def test_a_blank_image_has_a_reason(value):
+    for shape in ((28, 28), (50, 70)):
+        with pytest.raises(Unusable, match="it is blank"):
+            preprocess.to_form(np.full(shape, value, np.uint8), MNIST)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    values = np.full((20, 20), np.nan, np.float32)
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    with pytest.raises(Unusable, match="not all of its pixels are numbers"):
+        list(preprocess.read(path))
+
+
+def contents() -> list[bytes]:
+    found = []
+    for suffix in ("PNG", "JPEG", "TIFF"):
+        buffer = io.BytesIO()
+        paper(40).save(buffer, suffix)
+        found.append(buffer.getvalue())
+    return found
+
+
+@given(
+    st.sampled_from(contents()),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=12),
+    st.integers(0, 60),
+)
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_a_file_holds_is_read_or_refused(tmp_path, content, changes, cut):
+    damaged = bytearray(content)
+    for share, value in changes:
+        damaged[int(share * (len(damaged) - 1))] = value
+    path = tmp_path / "a"
+    path.write_bytes(damaged[: len(damaged) - cut])
+    with suppress(Unusable):
+        for page in preprocess.read(path):
+            assert preprocess.to_form(page, MNIST).shape == (28, 28)
+
+
+def test_pages_that_lead_to_one_another_come_to_an_end(tmp_path):
+    buffer = io.BytesIO()
+    paper(30).save(buffer, "TIFF")
+    content = bytearray(buffer.getvalue())
+    with Image.open(buffer) as image:
+        assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    first = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[first : first + 2], "little")
+    at = first + 2 + 12 * entries
+    content[at : at + 4] = first.to_bytes(4, "little")
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    assert len(list(preprocess.read(path))) == 1

@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from tasks.dataset.spec import Kind
+from tasks.download import Download
+from tasks.normalize import Normalize
+from tasks.rawdata import dataset_card
+from tasks.rawdata.dataset_card import Known
+from tasks.runtime.params import BadInput, load
+from tasks.validate import Validate
+
+SECTIONS = {
+    "images": Kind,
+    "download": Download,
+    "validate": Validate,
+    "normalize": Normalize,
+    "report": Known,
+}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_data_sheet_is_the_one_that_params_yaml_names(root):
+    (root / "params.yaml").write_text("dataset: mnist")
+    assert (
+        dataset_card.chosen().read_bytes()
+        == (root / "datasets/mnist.yaml").read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        ("cats", "is cats, but there is no datasets/cats.yaml; take one of .*mnist"),
+        ("../mnist", "`dataset` is '../mnist', but string should match"),
+        ("3", "`dataset` is 3, but"),
+        ("", "`dataset` is None, but"),
+    ],
+)
+def test_a_name_of_no_data_sheet_is_one_sentence(root, dataset, sentence):
+    (root / "params.yaml").write_text(f"dataset: {dataset}")
+    with pytest.raises(BadInput, match=sentence):
+        dataset_card.chosen()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "datasets").glob("*.yaml")))
+def test_every_data_sheet_has_every_section(path):
+    assert set(yaml.safe_load(path.read_text())) == set(SECTIONS)
+    for name, settings in SECTIONS.items():
+        load(name, settings, path)

@@ -1,0 +1,48 @@
+"""The model card: it says what the record says."""
+
+import re
+
+from tasks.registry.model_card import card
+
+
+def test_the_card_has_the_figures_of_the_record(record):
+    text = card(record.model_dump())
+    assert text.startswith("# Model card: scratch_adam\n")
+    assert "| champion since | 2026-11-23T02:00:00+00:00 |" in text
+    assert "| code | git revision `0123456789ab` |" in text
+    assert "| data/raw | DVC's MD5 `d0193be1.dir` |" in text
+    assert "| learning_rate | 0.001 |" in text
+    assert "| validation | 10,000 | 0.9190 | 0.9135 to 0.9242 | 0.2853 | 0.0310 |" in (
+        text
+    )
+    assert "| test | 10,000 | 0.9160 | 0.9104 to 0.9213 | 0.2900 | 0.0300 |" in text
+    assert "wrong on about 84 of 1,000 such images" in text
+    assert "It is weakest on the class 5, of which it finds 85.0 %." in text
+    assert "40 right that the champion before it had wrong, and 20 wrong" in text
+    assert "$ git checkout 0123456789ab" in text
+
+
+def test_a_first_champion_without_git_has_a_card_too(record):
+    first = record.model_copy(
+        update={"replaces": None, "compared": None, "revision": None}
+    )
+    text = card(first.model_dump())
+    assert "| instead of | nothing: it was the first |" in text
+    assert "| code | no git revision was known |" in text
+    assert "McNemar" not in text
+    assert "git checkout" not in text
+
+
+def test_a_changed_checkout_is_told_of(record):
+    text = card(
+        record.model_copy(update={"revision": "0123456789ab-dirty"}).model_dump()
+    )
+    assert "$ git checkout 0123456789ab\n" in text
+    assert "had changes that were not committed" in text
+
+
+def test_tables_are_whole_and_no_blank_lines_follow_each_other(record):
+    text = card(record.model_dump())
+    assert "\n\n\n" not in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table

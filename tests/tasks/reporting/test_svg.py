@@ -1,0 +1,72 @@
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+from conftest import ROOT
+
+from tasks.reporting import svg
+
+
+def drawing() -> str:
+    with svg.style():
+        axes = svg.axes()
+        axes.plot([1, 2, 3], [3, 1, 2])
+        axes.imshow(np.arange(4).reshape(2, 2))
+        axes.set_title("A title")
+        return svg.render(axes)
+
+
+def test_a_drawing_is_an_svg_element_without_date_or_version():
+    text = drawing()
+    assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "metadata" not in text
+    assert "Matplotlib" not in text
+    assert "<dc:" not in text
+    assert "A title" in text, "its text is text"
+
+
+def test_the_same_figure_gives_the_same_bytes_in_any_process():
+    program = (
+        "import sys; sys.path[:0] = ['.', 'tests', 'tests/tasks/reporting'];"
+        "import test_svg;"
+        "print(test_svg.drawing())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1
+
+
+def test_in_a_page_ids_are_its_own_and_ink_is_the_pages():
+    text = svg.inline(drawing(), "loss")
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert ids
+    assert all(name.startswith("loss-") for name in ids)
+    referred = re.findall(r'(?:xlink:href="|url\()#([^")]+)', text)
+    assert referred
+    assert set(referred) <= set(ids)
+    assert svg.INK not in text
+    assert "currentColor" in text
+    root = ET.fromstring(text)
+    assert "width" not in root.attrib
+    assert "viewBox" in root.attrib
+
+
+def test_alone_it_is_dark_on_white():
+    text = svg.alone(drawing())
+    assert svg.INK not in text
+    paper = ET.fromstring(text.encode())[0]
+    assert paper.attrib["fill"] == "#ffffff"
+
+
+def test_names_at_the_ends_of_curves_do_not_cover_each_other():
+    axes = svg.axes()
+    axes.set_ylim(0, 1)
+    svg.label_ends(axes, [(0.5, name, "black") for name in "abc"])
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert np.diff(heights).min() * 3.6 * svg.AXES_SHARE >= svg.LINE_INCHES - 1e-9

@@ -1,0 +1,159 @@
+"""The step `predict`, and its flow."""
+
+import csv
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from handmade import bars, lying, upright
+from PIL import Image
+
+from flows import predict as flow
+from tasks import predict
+from tasks.modeling import model_file
+from tasks.registry import champions
+from tasks.registry.champions import Event
+from tasks.runtime import cli
+from tasks.runtime.params import BadInput
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A checkout with one model, `bars`, and a folder of images beside it."""
+    root = tmp_path / "checkout"
+    model_file.save(bars(), root / "models" / "bars.safetensors")
+    (root / "params.yaml").write_text("evaluate:\n  max_error: 0.01\n")
+    some = tmp_path / "some"
+    some.mkdir()
+    for number, image in enumerate([upright(), lying(), 255 - upright()]):
+        Image.fromarray(image).save(some / f"{number}.png")
+    (some / "3.png").write_bytes(b"no")
+    monkeypatch.chdir(root)
+    return root
+
+
+def run(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+    predict.main()
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def crown(record, content: bytes) -> None:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    champion = record.model_copy(update={"md5": md5, "model": "winner"})
+    champions.HISTORY.parent.mkdir(exist_ok=True)
+    event = Event(event="promoted", time="now", instead_of=None, champion=champion)
+    champions.HISTORY.write_text(event.model_dump_json() + "\n")
+    champions.FILE.write_bytes(content)
+
+
+def test_the_command_writes_table_sheet_and_summary(checkout, monkeypatch, capsys):
+    run(monkeypatch, "some", "--start", checkout.parent, "--model", "bars")
+    rows = table(checkout / "predictions" / "predictions.csv")
+    assert [row["path"] for row in rows] == [f"some/{n}.png" for n in range(4)]
+    assert [row["prediction"] for row in rows] == ["upright", "lying", "upright", ""]
+    assert [row["set_aside"] for row in rows] == ["false"] * 3 + ["true"]
+    assert rows[3]["reason"] == "it is not a PNG, JPEG or TIFF image"
+    summary = json.loads((checkout / "predictions" / "predictions.json").read_text())
+    content = (checkout / "models" / "bars.safetensors").read_bytes()
+    assert summary["md5"] == hashlib.md5(content).hexdigest()
+    assert {key: summary[key] for key in ("model", "images", "unusable")} == {
+        "model": "bars",
+        "images": 4,
+        "unusable": 1,
+    }
+    assert (summary["temperature"], summary["threshold"]) == (0.5, 0.9)
+    assert (checkout / "predictions" / "contact_sheet.html").is_file()
+    assert "4 images read by bars" in capsys.readouterr().out
+
+
+def test_the_champion_reads_and_its_revision_is_told(checkout, record):
+    crown(record, (checkout / "models" / "bars.safetensors").read_bytes())
+    for wanted in (None, "champion"):
+        chosen = predict.choose(wanted, Path())
+        assert (chosen.name, chosen.revision) == ("winner", "0123456789ab")
+
+
+def test_a_champion_of_other_bytes_is_not_used(checkout, record, capsys):
+    crown(record, (checkout / "models" / "bars.safetensors").read_bytes())
+    champions.FILE.write_bytes(b"other")
+    with pytest.raises(BadInput, match="There is no champion to be used"):
+        predict.choose("champion", Path())
+    assert "winner, can't be used" in capsys.readouterr().err
+
+
+def test_without_a_champion_or_a_best_model_the_user_is_told(checkout):
+    with pytest.raises(BadInput, match="no champion and no best model yet; run"):
+        predict.choose(None, Path())
+
+
+def test_a_model_is_named_or_a_path(checkout):
+    by_path = predict.choose("models/bars.safetensors", checkout)
+    assert by_path.md5 == predict.choose("bars", Path()).md5
+    with pytest.raises(BadInput, match="There is no model 'none'; name one of bars"):
+        predict.choose("none", Path())
+
+
+def test_a_table_stays_as_it_was_where_nothing_can_be_predicted(
+    checkout, monkeypatch, capsys
+):
+    out = checkout / "predictions" / "predictions.csv"
+    out.parent.mkdir()
+    out.write_text("before")
+    (checkout / "params.yaml").write_text("evaluate: {}\n")
+    monkeypatch.setattr(
+        sys, "argv", ["x", str(checkout.parent / "some"), "--model=bars"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.run(predict.main)
+    assert ended.value.code == 1
+    assert "`evaluate.max_error` is missing" in capsys.readouterr().err
+    assert out.read_text() == "before"
+
+
+def test_paths_can_be_listed_in_a_file(checkout, monkeypatch):
+    listed = checkout / "listed"
+    listed.write_bytes(b"some/0.png\0some/1.png\0")
+    run(monkeypatch, "--list", listed, "--start", checkout.parent, "--model", "bars")
+    rows = table(checkout / "predictions" / "predictions.csv")
+    assert [row["path"] for row in rows] == ["some/0.png", "some/1.png"]
+
+
+def test_the_flow_predicts_and_shows_the_least_certain(
+    checkout, prefect_server, monkeypatch
+):
+    monkeypatch.setattr(flow, "ROOT", checkout)
+    monkeypatch.setenv("PYTHONPATH", str(Path(predict.__file__).parent.parent))
+    some = np.stack([upright(), lying(), upright()])
+    np.save(checkout.parent / "some" / "many.npy", some)
+    state = flow.predict(
+        ["some"],
+        model="bars",
+        out=str(checkout / "there"),
+        format="parquet",
+        start=str(checkout.parent),
+        return_state=True,
+    )
+    assert state.is_completed()
+    assert state.message.startswith("7 images read by bars (")
+    assert {path.name for path in (checkout / "there").iterdir()} == {
+        "contact_sheet.html",
+        "predictions.json",
+        "predictions.parquet",
+    }
+    url = f"{prefect_server['PREFECT_API_URL']}/artifacts/latest/filter"
+    wanted = {"artifacts": {"key": {"any_": ["predictions"]}}}
+    (artifact,) = requests.post(url, json=wanted, timeout=10).json()
+    assert len(json.loads(artifact["data"])) == 6
+    assert "7 images, read by bars" in artifact["description"]
+    state = flow.predict(["nowhere"], model="bars", return_state=True)
+    assert state.is_failed()
+    assert "'nowhere' is not there; name a file or a folder." in state.message
