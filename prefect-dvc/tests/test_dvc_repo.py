@@ -264,9 +264,7 @@ def test_a_wait_is_reported_once_and_ends_when_the_files_are_free(project):
         if len(paused) == 2:
             claim.__exit__(None, None, None)
 
-    repo = DvcRepo(
-        project.root, RunOptions(), wait=True, pause=pause, say=said.append
-    )
+    repo = DvcRepo(project.root, RunOptions(), wait=True, pause=pause, say=said.append)
     claim = claimed(project, write=["source.txt"])
     claim.__enter__()
     with repo.opened("first") as stage:
