@@ -15,8 +15,7 @@ from prefect_dvc import forkserver
 from prefect_dvc.errors import CommandFailed, Stopped
 from prefect_dvc.processes import Processes
 
-# Slow enough to import that a signal can arrive meanwhile, and not imported by default.
-PRELOAD = ("pydantic", "sqlite3", "dvc.repo")
+PRELOAD = ("sqlite3",)
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +128,11 @@ def test_no_exit_status_is_lost_between_threads(server, module, tmp_path):
 
 
 def test_several_threads_can_start_the_server_at_once():
-    program = f"""
+    program = """
 import sys, threading
 from prefect_dvc import forkserver
-threads = [threading.Thread(target=forkserver.start, args=[('json',)]) for _ in range(8)]
+start = lambda: threading.Thread(target=forkserver.start, args=[('json',)])
+threads = [start() for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
@@ -214,7 +214,7 @@ if __name__ == "__main__":
 
 
 def test_the_server_ends_with_a_program_that_never_used_it(tmp_path):
-    program = f"""
+    program = """
 import sys
 from prefect_dvc import forkserver
 from multiprocessing import forkserver as server
@@ -240,10 +240,13 @@ print(ready.wait({seconds}))
 """
 
 
-def started(seconds: float) -> subprocess.Popen[str]:
-    program = PROGRAM.format(preload=PRELOAD, seconds=seconds)
+def started(folder, seconds: float) -> subprocess.Popen[str]:
+    """Start a program whose server takes a while to import what it preloads."""
+    (folder / "slow_import.py").write_text("import time; time.sleep(1.5)")
+    program = PROGRAM.format(preload=("slow_import",), seconds=seconds)
     return subprocess.Popen(
         [sys.executable, "-c", program],
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -252,8 +255,8 @@ def started(seconds: float) -> subprocess.Popen[str]:
     )
 
 
-def test_ctrl_c_does_not_end_the_server():
-    with started(60) as process:
+def test_ctrl_c_does_not_end_the_server(tmp_path):
+    with started(tmp_path, 60) as process:
         server = int(process.stdout.readline())
         time.sleep(0.3)  # by then it imports
         os.killpg(process.pid, signal.SIGINT)
@@ -261,8 +264,8 @@ def test_ctrl_c_does_not_end_the_server():
     wait_until(lambda: not alive(server))
 
 
-def test_a_killed_server_is_reported_as_not_ready():
-    with started(1) as process:
+def test_a_killed_server_is_reported_as_not_ready(tmp_path):
+    with started(tmp_path, 2) as process:
         server = int(process.stdout.readline())
         time.sleep(0.3)  # by then it imports
         os.kill(server, signal.SIGKILL)
