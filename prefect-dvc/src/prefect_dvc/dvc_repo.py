@@ -32,7 +32,6 @@ from dvc.stage import Stage
 from dvc.stage.cache import (
     RunCacheNotFoundError,
     RunCacheNotSupported,
-    _can_hash,
 )
 from dvc.stage.run import (
     _enforce_cmd_list,
@@ -41,18 +40,17 @@ from dvc.stage.run import (
     get_executable,
     prepare_kwargs,
 )
-from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.cache import DiskError
 
 from prefect_dvc import rwlock_file
 from prefect_dvc.changes import changes
 from prefect_dvc.errors import DependencyChanged, ProjectBusy, ProjectError
 from prefect_dvc.options import RunOptions
-from prefect_dvc.plan import Action, Change, Plan, PlannedStage
+from prefect_dvc.plan import Plan
 from prefect_dvc.results import Outcome
+from prefect_dvc.simulation import FORCED, Planner
 
 BUSY_POLL_SECONDS = 0.2
-FORCED = Change("stage", "", "is forced to run")
 
 T = TypeVar("T")
 
@@ -152,13 +150,16 @@ class DvcRepo:
         def act() -> Plan:
             selected = self._select()
             with self._locked():
-                planner = _Planner(self._repo, self._options)
+                planner = Planner(self._repo, self._options, last_seconds)
                 return Plan(
                     tuple(
                         planner.planned(
-                            name, stage, self._stage(name), last_seconds.get(name)
+                            stage := self._stage(name),
+                            self._upstream(stage),
+                            chosen.upstream,
+                            chosen.feeds,
                         )
-                        for name, stage in selected.items()
+                        for name, chosen in selected.items()
                     )
                 )
 
@@ -217,17 +218,14 @@ class DvcRepo:
                         f"{stage.addressing!r} is not a stage of this project; choose "
                         "one that `dvc stage list --all` shows."
                     )
-            single = options.single_item and not (
-                options.all_pipelines or options.pipeline
-            )
-            if single:
+            if options.only_targets:
                 steps = stages
             else:
                 steps = plan_repro(
                     graph,
                     stages or None,
                     pipeline=options.pipeline,
-                    downstream=options.downstream and not options.all_pipelines,
+                    downstream=options.follows_downstream,
                 )
             names = [stage.addressing for stage in steps]
             selected = {}
@@ -237,7 +235,7 @@ class DvcRepo:
                     # `--single-item` runs the targets in the order given, whatever
                     # the graph says.
                     upstream=tuple(names[:position][-1:])
-                    if single
+                    if options.only_targets
                     else tuple(name for name in names if name in upstream),
                     feeds=tuple(
                         sorted(down.addressing for down in graph.predecessors(stage))
@@ -274,9 +272,10 @@ class DvcRepo:
             the stage, closed; or the reason why its commands must run.
         """
         options = self._options
-        upstream = self._upstream(stage) if options.allow_missing else None
+        upstream = self._upstream(stage)
         if not stage.cmd or stage.frozen:
             # Data sources, imports and frozen stages have nothing to run here.
+            reason = "; ".join(map(str, changes(stage)))
             done = stage.reproduce(
                 force=force,
                 upstream=upstream,
@@ -285,11 +284,13 @@ class DvcRepo:
                 no_commit=options.no_commit,
             )
             if done:
-                stage.dump(update_pipeline=False)
-            return _settled(Outcome.UNCHANGED, "frozen or without a command")
+                _dump(stage)
+                return _settled(Outcome.RAN, "recorded", reason)
+            return _settled(Outcome.UNCHANGED, "unchanged")
         if not force and not stage.changed(options.allow_missing, upstream):
             return _settled(Outcome.UNCHANGED, "unchanged")
-        reason = "; ".join(map(str, changes(stage))) or "changed"
+        found = changes(stage, allow_missing=options.allow_missing, upstream=upstream)
+        reason = "; ".join(map(str, found)) or "changed"
         if not force and options.pull and self._pulled(stage, upstream):
             return _settled(Outcome.RESTORED, "pulled from the remote", reason)
         stage.remove_outs(ignore_remove=False, force=False)
@@ -305,10 +306,10 @@ class DvcRepo:
             else:
                 self._save(stage)
                 return _settled(Outcome.RESTORED, "restored from the run cache", reason)
-        stage.save_deps(allow_missing=options.allow_missing)
+        stage.save_deps()
         return reason
 
-    def _pulled(self, stage: Stage, upstream: list[Stage] | None) -> bool:
+    def _pulled(self, stage: Stage, upstream: list[Stage]) -> bool:
         """Download a stage's outputs if nothing but them is missing."""
         if stage.changed(True, upstream):  # noqa: FBT003  # DVC's own signature
             return False
@@ -320,6 +321,9 @@ class DvcRepo:
         return True
 
     def _upstream(self, stage: Stage) -> list[Stage]:
+        """Return the stages that a stage reads from, where DVC looks at them."""
+        if not self._options.allow_missing or self._options.only_targets:
+            return []
         graph = get_active_graph(self._repo.index.graph)
         return list(graph.successors(stage)) if stage in graph else []
 
@@ -396,94 +400,6 @@ class DvcRepo:
                     self._say(f"Waiting: {busy}")
                     said = True
                 self._pause(BUSY_POLL_SECONDS)
-
-
-class _Planner:
-    """Follows a run stage by stage without running it."""
-
-    def __init__(self, repo: Repo, options: RunOptions) -> None:
-        self._repo = repo
-        self._options = options
-        self._effects: dict[str, Any] = {}
-        self._forced: set[str] = set()
-
-    def planned(
-        self,
-        name: str,
-        selected: SelectedStage,
-        stage: Stage,
-        last_seconds: float | None,
-    ) -> PlannedStage:
-        """Return what a run would do with the next stage."""
-        found = changes(stage, self._effects)
-        forced = self._options.force or name in self._forced
-        if forced:
-            found = [FORCED, *found]
-        hashes = self._restorable(stage) if found and not forced else None
-        action = Action.RESTORE if hashes is not None else Action.RUN
-        if not found:
-            action = Action.UNCHANGED
-        else:
-            for out in stage.outs:
-                self._effects[out.fs_path] = (hashes or {}).get(out.fs_path)
-            if self._options.force_downstream:
-                self._forced.update(selected.feeds)
-        commands = (
-            _enforce_cmd_list(stage.cmd) if stage.cmd and not stage.frozen else []
-        )
-        return PlannedStage(
-            name=name,
-            action=action,
-            changes=tuple(found),
-            upstream=selected.upstream,
-            description=selected.description,
-            commands=tuple(commands),
-            last_seconds=last_seconds,
-        )
-
-    def _restorable(self, stage: Stage) -> dict[str, Any] | None:
-        """Return the hashes that the outputs would have if restored; None if not."""
-        cache = self._repo.stage_cache
-        if (
-            not stage.cmd
-            or stage.frozen
-            or any(
-                _is_inside(path, dep.fs_path)
-                for path in self._effects
-                for dep in stage.deps
-            )
-        ):
-            return None
-        try:
-            entry = self._cache_entry(stage)
-            if entry is None:
-                return None
-            restored = cache._create_stage(entry, wdir=stage.wdir)  # noqa: SLF001  # what `restore` does, without the checkout
-            if not restored.outs_cached():
-                return None
-        except (DvcException, OSError):
-            return None
-        return {out.fs_path: out.hash_info for out in restored.outs}
-
-    def _cache_entry(self, stage: Stage) -> dict[str, Any] | None:
-        """Return what `StageCache.restore` would restore; None if nothing."""
-        if not _can_hash(stage):
-            return None
-        if (
-            not stage.changed_stage()
-            and stage.deps_cached()
-            and all(out.hash_info for out in stage.outs)
-        ):
-            return dict(to_single_stage_lockfile(stage))
-        if self._options.no_run_cache:
-            return None
-        stage.save_deps()
-        entry: dict[str, Any] | None = self._repo.stage_cache._load(stage)  # noqa: SLF001  # the lookup has no public name
-        return entry
-
-
-def _is_inside(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _settled(outcome: Outcome, message: str, reason: str = "") -> OpenStage:
