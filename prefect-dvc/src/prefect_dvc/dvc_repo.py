@@ -83,6 +83,7 @@ class OpenStage:
         commands: argument vectors, the same that `dvc repro` would start.
         process: keyword arguments for `subprocess.Popen` (`cwd`, `env`, ...).
         record: writes the result of the commands into dvc.lock and the cache.
+        reproduced: whether `--force-downstream` forces the stages that need it.
     """
 
     outcome: Outcome | None
@@ -91,6 +92,7 @@ class OpenStage:
     commands: list[list[str]]
     process: dict[str, Any]
     record: Callable[[], None]
+    reproduced: bool = True
 
 
 class DvcRepo:
@@ -286,13 +288,15 @@ class DvcRepo:
             if done:
                 _dump(stage)
                 return _settled(Outcome.RAN, "recorded", reason)
-            return _settled(Outcome.UNCHANGED, "unchanged")
+            return _settled(Outcome.UNCHANGED, "unchanged", "", reproduced=False)
         if not force and not stage.changed(options.allow_missing, upstream):
-            return _settled(Outcome.UNCHANGED, "unchanged")
+            return _settled(Outcome.UNCHANGED, "unchanged", "", reproduced=False)
         found = changes(stage, allow_missing=options.allow_missing, upstream=upstream)
         reason = "; ".join(map(str, found)) or "changed"
         if not force and options.pull and self._pulled(stage, upstream):
-            return _settled(Outcome.RESTORED, "pulled from the remote", reason)
+            return _settled(
+                Outcome.RESTORED, "pulled from the remote", reason, reproduced=False
+            )
         stage.remove_outs(ignore_remove=False, force=False)
         if not force:
             if options.pull:
@@ -366,7 +370,7 @@ class DvcRepo:
             repo.fs,
             # DVC identifies a holder by its pid and this label: stages of one process
             # need different labels.
-            f"{' '.join(sys.argv)} [{stage.addressing}]",
+            _holder() + stage.addressing,
             [dep.fs_path for dep in stage.deps],
             [out.fs_path for out in stage.outs],
             repo.config["core"].get("hardlink_lock", False),
@@ -394,16 +398,25 @@ class DvcRepo:
             try:
                 return act()
             except ProjectBusy as busy:
-                if not self._wait:
+                # A frozen stage may read what another stage of this run writes.
+                ours = f"(PID {os.getpid()}): {_holder()}" in str(busy)
+                if not self._wait and not ours:
                     raise
-                if not said:
+                if not said and not ours:
                     self._say(f"Waiting: {busy}")
                     said = True
                 self._pause(BUSY_POLL_SECONDS)
 
 
-def _settled(outcome: Outcome, message: str, reason: str = "") -> OpenStage:
-    return OpenStage(outcome, message, reason, [], {}, lambda: None)
+def _holder() -> str:
+    """Return how DVC names a holder of a stage's files, without the stage."""
+    return " ".join([*sys.argv, "stage "]).replace("\n", " ")
+
+
+def _settled(
+    outcome: Outcome, message: str, reason: str, *, reproduced: bool = True
+) -> OpenStage:
+    return OpenStage(outcome, message, reason, [], {}, lambda: None, reproduced)
 
 
 def _dump(stage: Stage) -> None:
