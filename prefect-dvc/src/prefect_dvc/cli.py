@@ -8,7 +8,6 @@ import argparse
 import gc
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _plan(asked: argparse.Namespace) -> int:
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
-    found = plan(Path.cwd(), _options(asked), wait=asked.wait, pause=time.sleep)
+    found = plan(Path.cwd(), _options(asked), wait=asked.wait)
     if asked.json:
         print(json.dumps([stage.as_dict() for stage in found], indent=2))
     else:
@@ -68,7 +67,7 @@ def _why(asked: argparse.Namespace) -> int:
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
     options = RunOptions.of(asked.stage)
-    found = plan(Path.cwd(), options, wait=asked.wait, pause=time.sleep)
+    found = plan(Path.cwd(), options, wait=asked.wait)
     chosen = [
         stage
         for stage in found
@@ -89,7 +88,7 @@ def _run(asked: argparse.Namespace) -> int:
 
     # Finds mistakes in dvc.yaml, and that there is nothing to do, before the seconds
     # that Prefect takes to start.
-    found = plan(Path.cwd(), options, wait=asked.wait, pause=time.sleep)
+    found = plan(Path.cwd(), options, wait=asked.wait)
     if all(stage.action is Action.UNCHANGED for stage in found):
         print(found)
         print("Nothing to run: every stage is unchanged.")
@@ -136,7 +135,7 @@ def _dry(asked: argparse.Namespace, options: RunOptions) -> int:
     """Print the commands that would run, like `dvc repro --dry`."""
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
-    for stage in plan(Path.cwd(), options, wait=asked.wait, pause=time.sleep):
+    for stage in plan(Path.cwd(), options, wait=asked.wait):
         if stage.action is Action.UNCHANGED:
             print(f"Stage {stage.name!r} is unchanged.")
         elif stage.action is Action.RESTORE:
