@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faulty_pages
 import numpy as np
 import pytest
-import test_mirrors
 import yaml
 from webserver import serving
 
@@ -20,7 +20,7 @@ from tasks.runtime.params import BadInput
 from tasks.sources import fetch
 from tasks.sources.http import Unavailable
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -172,15 +172,15 @@ BAD = {
     "another file": gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x07"),
     "a bomb": gzip.compress(bytes(60_000_000)),
     "nothing": b"",
-    "no end": test_mirrors.chunked_without_end,
-    "a stall": test_mirrors.stall,
-    "a trickle": test_mirrors.trickle,
-    "silence": test_mirrors.silence,
-    "half of it": test_mirrors.cut,
-    "a reset": test_mirrors.raw(reset=True),
-    "no HTTP": test_mirrors.raw(b"\0\r\n\r\n"),
-    "a circle": test_mirrors.moved(f"/m/{FILES[0]}.gz"),
-    "a file of ours": test_mirrors.moved("file:///etc/hostname"),
+    "no end": faulty_pages.chunked_without_end,
+    "a stall": faulty_pages.stall,
+    "a trickle": faulty_pages.trickle,
+    "silence": faulty_pages.silence,
+    "half of it": faulty_pages.cut,
+    "a reset": faulty_pages.raw(reset=True),
+    "no HTTP": faulty_pages.raw(b"\0\r\n\r\n"),
+    "a circle": faulty_pages.moved(f"/m/{FILES[0]}.gz"),
+    "a file of ours": faulty_pages.moved("file:///etc/hostname"),
 }
 
 

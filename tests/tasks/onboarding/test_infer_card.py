@@ -292,7 +292,7 @@ def test_a_name_that_yaml_does_not_take_is_refused(tmp_path):
 
 
 def test_the_sheet_of_larger_files_allows_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(infer_card.sources, "MAX_BYTES", 1000)
+    monkeypatch.setattr(infer_card.fetch, "MAX_BYTES", 1000)
     found = survey(idx_folder(tmp_path / "idx"))
 
     path = infer_card.write(found, "noise", tmp_path)

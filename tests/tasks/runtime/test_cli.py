@@ -196,7 +196,7 @@ def slowly(path, **options):
     unlink(path, **options)
 
 Path.unlink = slowly
-command.run(main)
+cli.run(main)
 """
 
 

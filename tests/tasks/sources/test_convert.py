@@ -293,7 +293,7 @@ def test_files_that_changed_are_refused_with_what_to_do(tmp_path, section):
 
 
 def test_a_sheet_may_allow_larger_files(tmp_path, section, monkeypatch):
-    monkeypatch.setattr(convert.sources, "MAX_BYTES", 80)
+    monkeypatch.setattr(convert.fetch, "MAX_BYTES", 80)
     source = idx_folder(tmp_path / "idx", zipped=True)
     section |= {"bundle": None, "sources": [source]}
 
@@ -418,7 +418,10 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
         archive.writestr("y.npy", npy(LABELS))
 
     said = in_a_box(
-        "npz.read(path, ['X', 'y'])", path, "from tasks import npz", memory=200 << 20
+        "npz.read(path, ['X', 'y'])",
+        path,
+        "from tasks.sources import npz",
+        memory=200 << 20,
     )
 
     assert said == f"X of {path} unpacks to more than 2,147,483,648 bytes."
@@ -430,7 +433,10 @@ def test_a_bomb_that_says_it_is_small_gives_no_more_than_it_says(tmp_path):
     path.write_bytes(path.read_bytes().replace(size, struct.pack("<I", 1000)))
 
     said = in_a_box(
-        "npz.read(path, ['X', 'y'])", path, "from tasks import npz", memory=200 << 20
+        "npz.read(path, ['X', 'y'])",
+        path,
+        "from tasks.sources import npz",
+        memory=200 << 20,
     )
 
     assert "is no whole .npz file: Bad CRC-32" in said
