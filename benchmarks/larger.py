@@ -15,12 +15,11 @@ from typing import Any
 
 import measure
 import numpy as np
-import yaml
 
 sys.path.insert(0, str(measure.ROOT))
 
 from tasks.dataset import splits
-from tasks.runtime import cli
+from tasks.runtime import cli, yaml_text
 from tasks.runtime.params import load
 from tasks.train import Train, Variant, train
 
@@ -32,7 +31,7 @@ def variants() -> dict[str, Variant]:
     """Return the variants of params.yaml that are turned off."""
     text = (measure.ROOT / "params.yaml").read_text(encoding="utf-8")
     return {
-        name: Variant.model_validate(yaml.safe_load(settings))
+        name: Variant.model_validate(yaml_text.parse(settings.encode()))
         for name, settings in OFF.findall(text)
     }
 
