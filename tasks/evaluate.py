@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Name, Split
+from tasks.dataset.splits import Split, SplitName
 from tasks.evaluation import metrics, model_set
 from tasks.modeling import calibration
-from tasks.modeling.calibration import Promise
+from tasks.modeling.calibration import ErrorLimit
 from tasks.modeling.model_file import Model
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
@@ -37,7 +37,7 @@ REPORTS = Path("reports")
 BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
 
 
-class Evaluate(Promise):
+class Evaluate(ErrorLimit):
     """Section `evaluate` of params.yaml."""
 
 
@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     trained: Mapping[str, Model],
-    splits_by_name: Mapping[Name, Split],
+    splits_by_name: Mapping[SplitName, Split],
     settings: Evaluate,
 ) -> Evaluation:
     """Measure `trained` on train and validation, and the best of them on test.
@@ -102,7 +102,9 @@ def evaluate(
     )
 
 
-def _refuse_unknown_labels(classes: int, splits_by_name: Mapping[Name, Split]) -> None:
+def _refuse_unknown_labels(
+    classes: int, splits_by_name: Mapping[SplitName, Split]
+) -> None:
     highest = max(int(part.labels.max()) for part in splits_by_name.values())
     if highest >= classes:
         raise BadInput(

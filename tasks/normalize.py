@@ -9,8 +9,8 @@ two stand for images not seen yet; they are stored beside the pixels, which stay
 from pathlib import Path
 
 from tasks.dataset import splits
-from tasks.dataset.spec import Kind
-from tasks.dataset.splits import Facts, Name, Scale, Split
+from tasks.dataset.spec import DatasetSpec
+from tasks.dataset.splits import Facts, Scale, Split, SplitName
 from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, Count, Settings, load
@@ -30,8 +30,8 @@ class Normalize(Settings):
 
 
 def normalize(
-    training: Split, test: Split, kind: Kind, settings: Normalize
-) -> tuple[dict[Name, Split], Facts]:
+    training: Split, test: Split, spec: DatasetSpec, settings: Normalize
+) -> tuple[dict[SplitName, Split], Facts]:
     """Return the three splits, and what is known of them.
 
     Raises:
@@ -45,15 +45,18 @@ def normalize(
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])
     valid = Split(training.images[-held_out:], training.labels[-held_out:])
-    scale = Scale.of(train.images, kind.form.brightest)
-    return {"train": train, "valid": valid, "test": test}, Facts.of(kind, scale)
+    scale = Scale.of(train.images, spec.form.brightest)
+    return {"train": train, "valid": valid, "test": test}, Facts.of(spec, scale)
 
 
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     sheet = dataset_card.chosen()
-    settings, kind = load("normalize", Normalize, sheet), load("images", Kind, sheet)
+    settings, spec = (
+        load("normalize", Normalize, sheet),
+        load("images", DatasetSpec, sheet),
+    )
     training, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -61,7 +64,7 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    parts, facts = normalize(training, test, kind, settings)
+    parts, facts = normalize(training, test, spec, settings)
     splits.save(NORMALIZED, parts, facts)
     counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())
     print(f"{counts}; mean {facts.scale.mean:.7f}, std {facts.scale.std:.7f}")

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Facts, Name, Split
+from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.evaluation import metrics_file, model_set
 from tasks.evaluation.model_set import MODELS
 from tasks.modeling.model_file import Model
@@ -60,7 +60,7 @@ class Results:
 
 
 def report(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
     known: Known,
     trained: Mapping[str, Model],
@@ -93,7 +93,7 @@ def report(
 
 
 def _drawings(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
     known: Known,
     trained: Mapping[str, Model],
@@ -109,7 +109,7 @@ def _drawings(
 
 
 def _of_the_data(
-    parts: Mapping[Name, Split], facts: Facts
+    parts: Mapping[SplitName, Split], facts: Facts
 ) -> list[tuple[Drawing, Axes]]:
     train = parts["train"]
     of_class = {
@@ -217,7 +217,7 @@ def _of_the_trainings(
 
 
 def _of_the_models(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
     trained: Mapping[str, Model],
     results: Results,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tasks import repeats
 from tasks.dataset import splits
-from tasks.dataset.splits import Facts, Name, Split
+from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
@@ -20,7 +20,7 @@ from tasks.train import Diverged, Train, Variant, train
 
 
 def retrain(
-    parts: dict[Name, Split],
+    parts: dict[SplitName, Split],
     facts: Facts,
     settings: Train,
     variant: str,
@@ -60,7 +60,7 @@ def _changed(settings: Train, variant: str, changes: dict[str, Any]) -> Train:
 
 
 def _tried(
-    parts: dict[Name, Split],
+    parts: dict[SplitName, Split],
     facts: Facts,
     settings: Train,
     variant: str,

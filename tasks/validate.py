@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.dataset.splits import Split
 from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli, files
@@ -49,15 +49,17 @@ class Report:
     failures: list[dict[str, Any]]
 
 
-def validate(train: Split, test: Split, kind: Kind, settings: Validate) -> Report:
+def validate(
+    train: Split, test: Split, spec: DatasetSpec, settings: Validate
+) -> Report:
     """Return what the data is, and everything in it that breaks the data sheet."""
     per_file = summaries.of_files(train, test)
-    images = summaries.of_images(train, test, kind.form.shape)
-    classes = summaries.of_classes(images, len(kind.classes))
+    images = summaries.of_images(train, test, spec.form.shape)
+    classes = summaries.of_classes(images, len(spec.classes))
     breaches = [
-        *schemas.breaches(schemas.of_files(settings, kind), per_file),
+        *schemas.breaches(schemas.of_files(settings, spec), per_file),
         *schemas.breaches(schemas.of_classes(settings), classes),
-        *schemas.breaches(schemas.of_images(settings, kind), images),
+        *schemas.breaches(schemas.of_images(settings, spec), images),
     ]
     return Report(
         passed=not breaches,
@@ -75,7 +77,7 @@ def complaint(report: Report) -> str:
     counts = ", ".join(f"{check} {count}" for check, count in report.failed.items())
     place = dict(report.failures[0])
     check, rule, value = (place.pop(key) for key in ("check", "rule", "value"))
-    where = ", ".join(f"{kind} {which}" for kind, which in place.items())
+    where = ", ".join(f"{key} {value}" for key, value in place.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
         f"{RAW} breaks its data sheet; failures by check: "
@@ -88,7 +90,10 @@ def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     sheet = dataset_card.chosen()
-    settings, kind = load("validate", Validate, sheet), load("images", Kind, sheet)
+    settings, spec = (
+        load("validate", Validate, sheet),
+        load("images", DatasetSpec, sheet),
+    )
     train, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -96,7 +101,7 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    report = validate(train, test, kind, settings)
+    report = validate(train, test, spec, settings)
     files.write_json(REPORT, asdict(report))
     if not report.passed:
         raise BadInput(complaint(report))

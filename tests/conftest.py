@@ -23,7 +23,7 @@ from servers import (
 from sklearn.datasets import load_digits
 from small_project import Project, built, processes, project
 
-from tasks.dataset.spec import Form, Kind
+from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.dataset.splits import Facts, Scale, Split
 from tasks.evaluation.metrics_file import Scores
 from tasks.normalize import Normalize, normalize
@@ -51,9 +51,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 TRAIN, VALID, TEST = 1100, 300, 300
 # What MNIST's images are, and the small data set's.
-KIND = Kind(
+KIND = DatasetSpec(
     title="small digits",
-    form=Form(shape=(28, 28), brightest=255, box=20),
+    form=ImageSpec(shape=(28, 28), brightest=255, box=20),
     classes=tuple("0123456789"),
 )
 # What the small data set's values are; the rest is as in MNIST's data sheet.
@@ -70,7 +70,7 @@ def facts(shape: tuple[int, int], classes: int, **scale: float) -> Facts:
     """What there is to know of made-up images, whose classes are called 0, 1 ..."""
     return Facts(
         title="made up",
-        form=Form(shape=shape, brightest=255, box=None),
+        form=ImageSpec(shape=shape, brightest=255, box=None),
         classes=tuple(map(str, range(classes))),
         scale=Scale(**{"divisor": 256, "mean": 0.5, "std": 0.25, **scale}),
     )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.dataset.spec import Form
+from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Floats, Pixels
 from tasks.imaging import segmentation
 from tasks.imaging.segmentation import Unusable
@@ -61,44 +61,51 @@ def read(path: Path) -> Iterator[Floats]:
                 return
 
 
-def to_form(values: Grey, form: Form) -> Pixels:
+def to_spec(values: Grey, image_spec: ImageSpec) -> Pixels:
     """Return an image, uint8 (rows, columns), of the training set's form.
 
     One that has it already is taken as it is.
 
     Args:
         values: grey, (rows, columns) of any size, 0 to 255, of either polarity.
-        form: that of the training set.
+        image_spec: that of the training set.
 
     Raises:
         Unusable: it is blank, or nothing in it stands out.
     """
     if values.size == 0 or values.max() == values.min():
         raise Unusable("it is blank")
-    if is_of(values, form):
+    if conforms(values, image_spec):
         return values.astype(np.uint8)
     if values.max() - values.min() < LEAST_CONTRAST:
         raise Unusable("it is blank")
-    if form.box is None:
-        return _pixels(_resized(values / WHITE, form.shape), form)
+    if image_spec.box is None:
+        return _pixels(_resized(values / WHITE, image_spec.shape), image_spec)
     inked = segmentation.find(_reduced(values))
-    return _pixels(_centred(segmentation.scaled(inked, form.box), form.shape), form)
+    return _pixels(
+        _centred(segmentation.scaled(inked, image_spec.box), image_spec.shape),
+        image_spec,
+    )
 
 
-def is_of(values: Grey, form: Form) -> bool:
+def conforms(values: Grey, image_spec: ImageSpec) -> bool:
     """Return whether an image, not blank, has been brought to `form` already.
 
     With a box: its ink is about as large as the box, its centre of mass near the
     middle, and what is around it has no value at all. All of MNIST's is so.
     """
-    if values.shape != form.shape or values.max() > form.brightest or values.min() < 0:
+    if (
+        values.shape != image_spec.shape
+        or values.max() > image_spec.brightest
+        or values.min() < 0
+    ):
         return False
-    if form.box is None:
+    if image_spec.box is None:
         return True
     top, left, bottom, right = segmentation.box(values > 0)
-    off = np.abs(np.array(segmentation.centre(values)) - np.array(form.shape) / 2)
+    off = np.abs(np.array(segmentation.centre(values)) - np.array(image_spec.shape) / 2)
     longest = max(bottom - top, right - left)
-    return abs(longest - form.box) <= NEARLY and bool((off <= NEARLY / 2).all())
+    return abs(longest - image_spec.box) <= NEARLY and bool((off <= NEARLY / 2).all())
 
 
 @contextmanager
@@ -202,9 +209,9 @@ def _centred(inked: Floats, shape: tuple[int, int]) -> Floats:
     return field
 
 
-def _pixels(values: Floats, form: Form) -> Pixels:
+def _pixels(values: Floats, image_spec: ImageSpec) -> Pixels:
     """Return values of 0 to 1 as whole numbers up to the brightest."""
-    pixels = np.rint(np.clip(values, 0, 1) * form.brightest).astype(np.uint8)
+    pixels = np.rint(np.clip(values, 0, 1) * image_spec.brightest).astype(np.uint8)
     if pixels.max() == pixels.min():
         raise Unusable("nothing of it is left at the size of the training images")
     return pixels

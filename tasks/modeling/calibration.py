@@ -49,7 +49,7 @@ class Calibration(Settings):
     ]
 
 
-class Promise(Settings):
+class ErrorLimit(Settings):
     """Section `evaluate` of params.yaml.
 
     Attributes:

@@ -1,8 +1,8 @@
 """The data sheet: the facts on the data set that `dataset` in params.yaml names.
 
 `datasets/NAME.yaml` has a section for every step that is given any of them, and the
-section `images`, which says what the images are (`tasks.dataset.spec.Kind`). No other
-file knows a size, a number of classes, or a hash.
+section `images`, which says what the images are (`tasks.dataset.spec.DatasetSpec`). No
+other file knows a size, a number of classes, or a hash.
 """
 
 from pathlib import Path

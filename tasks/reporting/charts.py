@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tasks.dataset.splits import Name
+from tasks.dataset.splits import SplitName
 from tasks.reporting import svg
 from tasks.reporting.svg import Values
 
@@ -18,7 +18,7 @@ SMOOTHED_OVER = 20
 
 
 def counts(
-    by_split: Mapping[Name, npt.NDArray[np.integer]], names: Sequence[str]
+    by_split: Mapping[SplitName, npt.NDArray[np.integer]], names: Sequence[str]
 ) -> Axes:
     """Draw the share of each class in each split, (classes,)."""
     axes = svg.axes()

@@ -18,7 +18,7 @@ from pandera.errors import SchemaError, SchemaErrors
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.runtime.params import BadInput, Count, Settings
 from tasks.validation.summaries import NO_ROW
 
@@ -80,9 +80,9 @@ class Breach:
     examples: list[dict[str, Any]]
 
 
-def of_files(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
+def of_files(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
     """Return what `tables.of_files` must hold."""
-    counts, shape = sheet.counts, kind.form.shape
+    counts, shape = sheet.counts, spec.form.shape
     shapes = {"images": str(shape), "labels": "()"}
     return pa.DataFrameSchema(
         {
@@ -108,13 +108,13 @@ def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
     )
 
 
-def of_images(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
+def of_images(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
     """Return what `tables.of_images` must hold.
 
     Raises:
         BadInput: no image can.
     """
-    last, least, most = len(kind.classes) - 1, sheet.brightest, kind.form.brightest
+    last, least, most = len(spec.classes) - 1, sheet.brightest, spec.form.brightest
     if least > most:
         raise BadInput(
             f"The data sheet wants a pixel of {least} or more in every image "

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.baseline import Baseline
 from tasks.dataset import splits
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download
 from tasks.evaluate import Evaluate
 from tasks.modeling import model_file
@@ -31,7 +31,7 @@ from tasks.train import Train
 from tasks.validate import Validate
 
 SECTIONS: dict[str, type[Settings]] = {
-    "images": Kind,
+    "images": DatasetSpec,
     "evaluate": Evaluate,
     "report": Known,
     "download": Download,

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download
 from tasks.normalize import Normalize
 from tasks.rawdata import dataset_card
@@ -13,7 +13,7 @@ from tasks.runtime.params import BadInput, load
 from tasks.validate import Validate
 
 SECTIONS = {
-    "images": Kind,
+    "images": DatasetSpec,
     "download": Download,
     "validate": Validate,
     "normalize": Normalize,
