@@ -45,7 +45,8 @@ def measure_one(path: str, times: int) -> None:
     # The parent process does not need torch.
     from tasks.runtime import cli  # noqa: PLC0415
     from tasks.runtime.params import load  # noqa: PLC0415
-    from tasks.train import Train, train  # noqa: PLC0415
+    from tasks.train import train  # noqa: PLC0415
+    from tasks.training.settings import Train  # noqa: PLC0415
 
     cli.limit_threads()
     folder = measure.ROOT / "data" / "normalized"

@@ -21,7 +21,8 @@ sys.path.insert(0, str(measure.ROOT))
 from tasks.dataset import splits
 from tasks.runtime import cli, yaml_text
 from tasks.runtime.params import load
-from tasks.train import Train, Variant, train
+from tasks.train import train
+from tasks.training.settings import Train, Variant
 
 RESULT = Path(__file__).with_name("results") / "larger.json"
 OFF = re.compile(r"^    # (\w+): (\{.*\})$", re.MULTILINE)
@@ -55,7 +56,7 @@ def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
     )
     return {
         "seed": seed,
-        "epochs": settings.recipe(name).epochs,
+        "epochs": settings.resolve(name).epochs,
         "seconds": round(seconds),
         "valid": valid,
         "test": test,

@@ -43,6 +43,7 @@ CODE = (
     "train",
     "training/loop",
     "training/optimizers",
+    "training/settings",
 )
 
 

@@ -16,7 +16,8 @@ from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
-from tasks.train import Diverged, Train, Variant, train
+from tasks.train import Diverged, train
+from tasks.training.settings import Train, Variant
 
 
 def retrain(

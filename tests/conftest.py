@@ -25,9 +25,9 @@ from small_project import Project, built, processes, project
 
 from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.dataset.splits import Facts, Scale, Split
-from tasks.evaluation.metrics_file import Scores
+from tasks.evaluation.metrics_file import SplitMetrics
 from tasks.normalize import Normalize, normalize
-from tasks.registry.champions import Comparison, Images, Record
+from tasks.registry.champions import Comparison, Record, SplitSizes
 
 __all__ = [
     "Project",
@@ -150,8 +150,8 @@ def record() -> Record:
         revision="0123456789ab",
         data={"data/raw": "d0193be1.dir"},
         parameters={"update": "adam", "learning_rate": 0.001},
-        images=Images(train=50_000, valid=10_000, test=10_000),
-        valid=Scores(
+        images=SplitSizes(train=50_000, valid=10_000, test=10_000),
+        valid=SplitMetrics(
             accuracy=0.919,
             accuracy_low=0.91349,
             accuracy_high=0.924188,
@@ -160,7 +160,7 @@ def record() -> Record:
             log_loss=0.28534,
             ece=0.031,
         ),
-        test=Scores(
+        test=SplitMetrics(
             accuracy=0.916,
             accuracy_low=0.91039,
             accuracy_high=0.92129,

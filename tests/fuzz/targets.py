@@ -27,7 +27,7 @@ from tasks.rawdata.dataset_card import Known
 from tasks.runtime import params
 from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
 from tasks.sources import archives, fetch, lesson_pickle
-from tasks.train import Train
+from tasks.training.settings import Train
 from tasks.validate import Validate
 
 SECTIONS: dict[str, type[Settings]] = {

@@ -14,7 +14,8 @@ from tasks.rawdata.dataset_card import Known
 from tasks.report import Results, report
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, load
-from tasks.train import Train, train
+from tasks.train import train
+from tasks.training.settings import Train
 
 KNOWN = Known(loss={"the lesson": 2.4}, accuracy={}, suspicious=None)
 

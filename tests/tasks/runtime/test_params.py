@@ -15,7 +15,7 @@ from tasks.baseline import Baseline
 from tasks.evaluate import Evaluate
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput, Settings, load
-from tasks.train import Train
+from tasks.training.settings import Train
 
 
 class Example(Settings):
