@@ -152,10 +152,10 @@ def _refuse_strangers(folder: Path) -> None:
 def main() -> None:
     """Download as the data sheet says."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
-    settings = load("download", Download, sheet)
+    card = dataset_card.selected()
+    settings = load("download", Download, card)
     download(
-        settings, RAW, load("images", DatasetSpec, sheet) if settings.bundle else None
+        settings, RAW, load("images", DatasetSpec, card) if settings.bundle else None
     )
 
 

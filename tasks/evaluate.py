@@ -213,7 +213,7 @@ def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None
     files.write_text(REPORTS / name, text)
 
 
-def told(selection: Mapping[str, Any], max_error: float) -> str:
+def selection_sentence(selection: Mapping[str, Any], max_error: float) -> str:
     """Say what becomes of the best model's predictions on the test set."""
     test = selection["test"]
     if test["error"] is None:
@@ -241,7 +241,7 @@ def main() -> None:
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "
         f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}; "
-        + told(result.metrics["models"][best]["kept"], settings.max_error)
+        + selection_sentence(result.metrics["models"][best]["kept"], settings.max_error)
     )
 
 

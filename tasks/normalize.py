@@ -52,10 +52,10 @@ def normalize(
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
+    card = dataset_card.selected()
     settings, spec = (
-        load("normalize", Normalize, sheet),
-        load("images", DatasetSpec, sheet),
+        load("normalize", Normalize, card),
+        load("images", DatasetSpec, card),
     )
     training, test = (
         Split(

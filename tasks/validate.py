@@ -17,7 +17,7 @@ from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
 from tasks.validation import schemas, summaries
-from tasks.validation.schemas import Breach, DataSheet
+from tasks.validation.schemas import Breach, DataLimits
 from tasks.validation.summaries import NO_ROW
 
 RAW = Path("data/raw")
@@ -25,7 +25,7 @@ REPORT = Path("reports/validation.json")
 DIGITS = 4  # after the point, in the report
 
 
-class Validate(DataSheet):
+class Validate(DataLimits):
     """Section `validate` of the data sheet."""
 
 
@@ -55,16 +55,16 @@ def validate(
     """Return what the data is, and everything in it that breaks the data sheet."""
     per_file = summaries.of_files(train, test)
     images = summaries.of_images(train, test, spec.form.shape)
-    classes = summaries.of_classes(images, len(spec.classes))
+    per_class = summaries.of_classes(images, len(spec.classes))
     breaches = [
         *schemas.breaches(schemas.of_files(settings, spec), per_file),
-        *schemas.breaches(schemas.of_classes(settings), classes),
+        *schemas.breaches(schemas.of_classes(settings), per_class),
         *schemas.breaches(schemas.of_images(settings, spec), images),
     ]
     return Report(
         passed=not breaches,
         splits={
-            split: _facts(images.loc[split], classes.loc[split])
+            split: _facts(images.loc[split], per_class.loc[split])
             for split in images.index.unique("split")
         },
         failed={breach.check: breach.count for breach in breaches},
@@ -75,9 +75,9 @@ def validate(
 def complaint(report: Report) -> str:
     """Return one sentence on a report that has failures."""
     counts = ", ".join(f"{check} {count}" for check, count in report.failed.items())
-    place = dict(report.failures[0])
-    check, rule, value = (place.pop(key) for key in ("check", "rule", "value"))
-    where = ", ".join(f"{key} {value}" for key, value in place.items())
+    location = dict(report.failures[0])
+    check, rule, value = (location.pop(key) for key in ("check", "rule", "value"))
+    where = ", ".join(f"{key} {value}" for key, value in location.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
         f"{RAW} breaks its data sheet; failures by check: "
@@ -89,10 +89,10 @@ def complaint(report: Report) -> str:
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
+    card = dataset_card.selected()
     settings, spec = (
-        load("validate", Validate, sheet),
-        load("images", DatasetSpec, sheet),
+        load("validate", Validate, card),
+        load("images", DatasetSpec, card),
     )
     train, test = (
         Split(
@@ -109,7 +109,7 @@ def main() -> None:
     print(f"{', '.join(counts)}; every image and label is as the data sheet says")
 
 
-def _facts(images: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
+def _facts(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
     """Return what is worth knowing of the images of one split."""
     return {
         "images": len(images),
@@ -120,7 +120,7 @@ def _facts(images: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
             for column in ("mean_ink", "lit_share", "brightest")
             for end in ("min", "max")
         },
-        "per_class": classes["count"].tolist(),
+        "per_class": per_class["count"].tolist(),
     }
 
 

@@ -81,9 +81,9 @@ def to_spec(values: Grey, image_spec: ImageSpec) -> Pixels:
         raise Unusable("it is blank")
     if image_spec.box is None:
         return _pixels(_resized(values / WHITE, image_spec.shape), image_spec)
-    inked = segmentation.find(_reduced(values))
+    foreground = segmentation.find(_reduced(values))
     return _pixels(
-        _centred(segmentation.scaled(inked, image_spec.box), image_spec.shape),
+        _centred(segmentation.scaled(foreground, image_spec.box), image_spec.shape),
         image_spec,
     )
 
@@ -197,15 +197,15 @@ def _resized(values: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats
     return np.asarray(scaled, np.float32)
 
 
-def _centred(inked: Floats, shape: tuple[int, int]) -> Floats:
+def _centred(foreground: Floats, shape: tuple[int, int]) -> Floats:
     """Return `inked` in a field of `shape`, its centre of mass in the middle."""
     field = np.zeros(shape, np.float32)
     where = []
-    for axis, middle in enumerate(segmentation.centre(inked)):
-        room = shape[axis] - inked.shape[axis]
+    for axis, middle in enumerate(segmentation.centre(foreground)):
+        room = shape[axis] - foreground.shape[axis]
         start = int(np.clip(round(shape[axis] / 2 - middle), 0, room))
-        where.append(slice(start, start + inked.shape[axis]))
-    field[tuple(where)] = inked
+        where.append(slice(start, start + foreground.shape[axis]))
+    field[tuple(where)] = foreground
     return field
 
 

@@ -48,7 +48,7 @@ class ReviewQueue:
     def __init__(self, most: int) -> None:
         self._most = most
         # A heap: the most certain of them is the next to go, of equals the last.
-        self._kept: list[tuple[float, int, ReviewImage]] = []
+        self._heap: list[tuple[float, int, ReviewImage]] = []
         self._limit = np.inf if most else -np.inf
         self._order = 0
         self.images = 0
@@ -72,18 +72,18 @@ class ReviewQueue:
                 break
             order = self._order = self._order - 1
             entry = (-probability, order, _review_image(rows, images, row))
-            if len(self._kept) < self._most:
-                heapq.heappush(self._kept, entry)
+            if len(self._heap) < self._most:
+                heapq.heappush(self._heap, entry)
             else:
-                heapq.heapreplace(self._kept, entry)
-            if len(self._kept) == self._most:
-                self._limit = -self._kept[0][0]
+                heapq.heapreplace(self._heap, entry)
+            if len(self._heap) == self._most:
+                self._limit = -self._heap[0][0]
 
     def least_certain(self) -> list[ReviewImage]:
         """Return what is kept, the least certain first."""
         return [
             image._replace(path=shown(image.path))
-            for *_, image in sorted(self._kept, reverse=True)
+            for *_, image in sorted(self._heap, reverse=True)
         ]
 
     def _note(self, rows: Rows) -> None:

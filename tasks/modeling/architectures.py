@@ -69,9 +69,9 @@ def named(layers: Sequence[tuple[T, T]]) -> dict[str, T]:
     """Return weights and bias of each layer by name; an only layer has no number."""
     numbers = range(1, len(layers) + 1) if len(layers) > 1 else [""]
     return {
-        f"{kind}{number}": value
+        f"{part}{number}": value
         for number, (weights, bias) in zip(numbers, layers, strict=True)
-        for kind, value in (("bias", bias), ("weights", weights))
+        for part, value in (("bias", bias), ("weights", weights))
     }
 
 

@@ -22,7 +22,7 @@ from tasks.dataset.splits import Pixels, Split, SplitName
 from tasks.download import Download
 from tasks.imaging import segmentation
 from tasks.normalize import Normalize
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import files, params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, fetch, image_folder, npz
@@ -82,7 +82,9 @@ def infer(source: str, called: str) -> InferredCard:
     """
     assumptions: list[str] = []
     image_spec, found = _spec_of_image_folder(source, assumptions)
-    arrays: Any = npz.guess(Path(source)) if Path(source).suffix == ".npz" else None
+    arrays: Any = (
+        npz.infer_arrays(Path(source)) if Path(source).suffix == ".npz" else None
+    )
     for part, (images, labels) in (arrays or {}).items():
         assumptions.append(
             f"{part}: the images are `{images}`, their labels `{labels}`"
@@ -320,7 +322,7 @@ def _refuse_thin(
     }
     for part, labels in parts.items():
         if missing := [
-            name for place, name in enumerate(classes) if place not in labels
+            name for index, name in enumerate(classes) if index not in labels
         ]:
             raise BadInput(
                 f"There are too few images: for {part} none is left of class "
@@ -374,7 +376,7 @@ def _hold(found: InferredCard, card: Path) -> None:
     """Let the steps read the draft of the card, and validate the data."""
     params.load("download", Download, card)
     params.load("normalize", Normalize, card)
-    params.load("report", Known, card)
+    params.load("report", ReportedResults, card)
     spec = params.load("images", DatasetSpec, card)
     wanted = params.load("validate", Validate, card)
     result = validate(found.train, found.test, spec, wanted)

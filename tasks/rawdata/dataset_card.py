@@ -19,7 +19,7 @@ class Dataset(RootModel[Word]):
     """`dataset` of params.yaml: the name of a data sheet."""
 
 
-class Known(Settings):
+class ReportedResults(Settings):
     """Section `report` of the data sheet: what others found on the same data.
 
     Attributes:
@@ -34,7 +34,7 @@ class Known(Settings):
     suspicious: Annotated[float, Field(ge=0, le=1)] | None
 
 
-def chosen() -> Path:
+def selected() -> Path:
     """Return the path of the data sheet that params.yaml names.
 
     Raises:
@@ -43,7 +43,7 @@ def chosen() -> Path:
     name = load("dataset", Dataset).root
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(sheet.stem for sheet in FOLDER.glob("*.yaml")))
+        known = ", ".join(sorted(card.stem for card in FOLDER.glob("*.yaml")))
         raise BadInput(
             f"`dataset` in params.yaml is {name}, but there is no {path}; take one of "
             f"{known or 'none'}, or write it with `python -m flows.new_dataset FOLDER`."

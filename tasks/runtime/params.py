@@ -54,10 +54,10 @@ def _without_secrets(url: re.Match[str]) -> str:
     With string methods alone, whose time is linear in any text.
     """
     *before, rest = url[0].split("@")
-    places = ("".join(part.rpartition("://")[:2]) for part in before)
-    hidden = [f"{place}***" for place in places]
-    shown, mark, _ = "@".join([*hidden, rest]).partition("?")
-    return f"{shown}?***" if mark else shown
+    prefixes = ("".join(part.rpartition("://")[:2]) for part in before)
+    hidden = [f"{prefix}***" for prefix in prefixes]
+    shown, question, _ = "@".join([*hidden, rest]).partition("?")
+    return f"{shown}?***" if question else shown
 
 
 class Settings(BaseModel):

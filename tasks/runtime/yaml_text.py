@@ -120,11 +120,11 @@ def _type_name(node: Node) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the error's problem and its line and column, on one short line."""
-    place = ""
+    where = ""
     if isinstance(error, MarkedYAMLError) and error.problem:
         reason = str(error.problem)
         if mark := error.problem_mark or error.context_mark:
-            place = f", line {mark.line + 1}, column {mark.column + 1}"
+            where = f", line {mark.line + 1}, column {mark.column + 1}"
     else:
         reason = str(error).replace('in "<unicode string>"', "in the file")
-    return " ".join(reason.split()).rstrip(".")[:MAX_REASON] + place
+    return " ".join(reason.split()).rstrip(".")[:MAX_REASON] + where

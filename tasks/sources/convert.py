@@ -112,7 +112,7 @@ def read(
     if source == DIGITS:
         return _of_scikit_learn()
     if path.suffix == ".npz" and path.is_file():
-        return _of_arrays(path, arrays or npz.guess(path))  # type: ignore[arg-type]
+        return _of_arrays(path, arrays or npz.infer_arrays(path))  # type: ignore[arg-type]
     if path.is_dir():
         return (
             _of_idx(path) if holds_idx(path) else _of_image_folder(path, image_spec)
@@ -136,7 +136,7 @@ def distinct(parts: Parts) -> tuple[Parts, list[str]]:
         BadInput: the same image is of two classes.
     """
     seen: dict[bytes, tuple[Any, str]] = {}
-    kept: Parts = {}
+    unique: Parts = {}
     blank, repeated, conflicts = 0, 0, []
     for name in (name for name in PRECEDENCE if name in parts):
         part, rows = parts[name], []
@@ -153,14 +153,14 @@ def distinct(parts: Parts) -> tuple[Parts, list[str]]:
                 repeated += 1
             else:
                 conflicts.append((before, here))
-        kept[name] = Part(
+        unique[name] = Part(
             part.images[rows], part.labels[rows], [part.origins[row] for row in rows]
         )
     _refuse_conflicts(conflicts)
     notes = [f"{blank} blank images are left out"] if blank else []
     if repeated:
         notes.append(f"{repeated} images that were there before are left out")
-    return {name: kept[name] for name in parts}, notes
+    return {name: unique[name] for name in parts}, notes
 
 
 def split(

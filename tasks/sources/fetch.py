@@ -174,8 +174,8 @@ def _pack(npm: str, source: str, timeout: float, folder: Path) -> None:
         with said.open("rb") as file:
             code = re.search(NPM_CODE, file.read(MAX_NPM_SAYS))
         reason = code[1].decode() if code else f"exit status {done.returncode}"
-        kind = BadInput if reason in NPM_PERMANENT else Unavailable
-        raise kind(f"{source} can't be had by npm ({reason}).")
+        error_type = BadInput if reason in NPM_PERMANENT else Unavailable
+        raise error_type(f"{source} can't be had by npm ({reason}).")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Ink = Annotated[float, Field(ge=0, le=255)]
+MeanPixel = Annotated[float, Field(ge=0, le=255)]
 # YAML has lists, no tuples.
 RANGE = Field(strict=False), AfterValidator(_ascending)
 
@@ -44,7 +44,7 @@ class Counts(Settings):
     test: Count
 
 
-class DataSheet(Settings):
+class DataLimits(Settings):
     """Section `validate` of the data sheet. Both limits of a range belong to it.
 
     Attributes:
@@ -57,7 +57,7 @@ class DataSheet(Settings):
 
     counts: Counts
     class_share: Annotated[tuple[Share, Share], *RANGE]
-    mean_ink: Annotated[tuple[Ink, Ink], *RANGE]
+    mean_ink: Annotated[tuple[MeanPixel, MeanPixel], *RANGE]
     lit_share: Annotated[tuple[Share, Share], *RANGE]
     brightest: Annotated[int, Field(ge=0, le=255)]
 
@@ -80,9 +80,9 @@ class Breach:
     examples: list[dict[str, Any]]
 
 
-def of_files(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
+def of_files(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
     """Return what `tables.of_files` must hold."""
-    counts, shape = sheet.counts, spec.form.shape
+    counts, shape = limits.counts, spec.form.shape
     shapes = {"images": str(shape), "labels": "()"}
     return pa.DataFrameSchema(
         {
@@ -101,20 +101,20 @@ def of_files(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
     )
 
 
-def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
+def of_classes(limits: DataLimits) -> pa.DataFrameSchema:
     """Return what `tables.of_classes` must hold."""
     return pa.DataFrameSchema(
-        {"class_share": _range("a class's share of its split", sheet.class_share)}
+        {"class_share": _range("a class's share of its split", limits.class_share)}
     )
 
 
-def of_images(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
+def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
     """Return what `tables.of_images` must hold.
 
     Raises:
         BadInput: no image can.
     """
-    last, least, most = len(spec.classes) - 1, sheet.brightest, spec.form.brightest
+    last, least, most = len(spec.classes) - 1, limits.brightest, spec.form.brightest
     if least > most:
         raise BadInput(
             f"The data sheet wants a pixel of {least} or more in every image "
@@ -125,8 +125,8 @@ def of_images(sheet: DataSheet, spec: DatasetSpec) -> pa.DataFrameSchema:
         {
             "label": _rule(f"a label is 0 to {last}", pa.Check.le, last),
             "blank": _rule("no image is blank", pa.Check, lambda blank: ~blank),
-            "mean_ink": _range("an image's mean pixel", sheet.mean_ink),
-            "lit_share": _range("an image's share of pixels above 0", sheet.lit_share),
+            "mean_ink": _range("an image's mean pixel", limits.mean_ink),
+            "lit_share": _range("an image's share of pixels above 0", limits.lit_share),
             "brightest": _rule(
                 f"an image's brightest pixel is {least} to {most}",
                 pa.Check.in_range,

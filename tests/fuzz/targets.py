@@ -23,7 +23,7 @@ from tasks.evaluate import Evaluate
 from tasks.modeling import model_file
 from tasks.normalize import Normalize
 from tasks.rawdata import idx
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import params
 from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
 from tasks.sources import archives, fetch, lesson_pickle
@@ -33,7 +33,7 @@ from tasks.validate import Validate
 SECTIONS: dict[str, type[Settings]] = {
     "images": DatasetSpec,
     "evaluate": Evaluate,
-    "report": Known,
+    "report": ReportedResults,
     "download": Download,
     "validate": Validate,
     "normalize": Normalize,
