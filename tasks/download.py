@@ -1,6 +1,6 @@
 """Get the data: four files in the IDX format, from the first source that has them.
 
-Reads the sections `download` and `images` of the data sheet; writes the four
+Reads the sections `download` and `images` of the dataset card; writes the four
 uncompressed files to `data/raw`. Each is known by its SHA-256, so that whatever source
 serves, the same bytes arrive, be they only made here of images that are kept otherwise
 (`tasks.sources.convert`). A transfer that broke off is continued by the next run, from
@@ -108,7 +108,7 @@ def _first(
     anew = ", or write it anew: `python -m flows.new_dataset FOLDER --force`"
     raise (Unavailable if later else BadInput)(
         f"no source has the data: {reasons}; {advice} another one under "
-        f"`download.sources` of the data sheet{anew if changed else ''}."
+        f"`download.sources` of the dataset card{anew if changed else ''}."
     )
 
 
@@ -150,7 +150,7 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def main() -> None:
-    """Download as the data sheet says."""
+    """Download as the dataset card says."""
     cli.parser(__doc__).parse_args()
     card = dataset_card.selected()
     settings = load("download", Download, card)

@@ -1,6 +1,6 @@
 """Split the raw data as the lesson does, and measure the scale of its pixels.
 
-Reads `data/raw/` and the data sheet, writes `data/normalized/`
+Reads `data/raw/` and the dataset card, writes `data/normalized/`
 (see `tasks.dataset.splits`). The validation images are the last ones of the training
 files. Mean and standard deviation are those of the training split alone, for the other
 two stand for images not seen yet; they are stored beside the pixels, which stay bytes.
@@ -20,7 +20,7 @@ NORMALIZED = Path("data/normalized")
 
 
 class Normalize(Settings):
-    """Section `normalize` of the data sheet.
+    """Section `normalize` of the dataset card.
 
     Attributes:
         validation: number of images held out from the end of the training files.
@@ -40,7 +40,7 @@ def normalize(
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(
-            f"`normalize.validation` of the data sheet is {held_out}, but there are "
+            f"`normalize.validation` of the dataset card is {held_out}, but there are "
             f"only {len(training.images)} training images; make it smaller."
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])

@@ -1,4 +1,4 @@
-"""Hold the raw data to its data sheet, and report every value that breaks it.
+"""Hold the raw data to its dataset card, and report every value that breaks it.
 
 Reads `data/raw/`, writes `reports/validation.json`: what was measured, and of each rule
 that is broken the number of failures and the first of them, with row and value. Any
@@ -26,7 +26,7 @@ DIGITS = 4  # after the point, in the report
 
 
 class Validate(DataLimits):
-    """Section `validate` of the data sheet."""
+    """Section `validate` of the dataset card."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Report:
     """What `validate` found, ready for JSON.
 
     Attributes:
-        passed: no rule of the data sheet is broken.
+        passed: no rule of the dataset card is broken.
         splits: of each split the number of images, of distinct ones and of those that
             are in the training set too (test only), ranges of ink, images per class;
             a split that can't be read as images is left out.
@@ -52,7 +52,7 @@ class Report:
 def validate(
     train: Split, test: Split, spec: DatasetSpec, settings: Validate
 ) -> Report:
-    """Return what the data is, and everything in it that breaks the data sheet."""
+    """Return what the data is, and everything in it that breaks the dataset card."""
     per_file = summaries.of_files(train, test)
     images = summaries.of_images(train, test, spec.form.shape)
     per_class = summaries.of_classes(images, len(spec.classes))
@@ -80,7 +80,7 @@ def complaint(report: Report) -> str:
     where = ", ".join(f"{key} {value}" for key, value in location.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
-        f"{RAW} breaks its data sheet; failures by check: "
+        f"{RAW} breaks its dataset card; failures by check: "
         f"{counts}; the first: {rule}, but in {where} `{check}` is {shown}; "
         f"see {REPORT}."
     )
@@ -106,7 +106,7 @@ def main() -> None:
     if not report.passed:
         raise BadInput(complaint(report))
     counts = (f"{name} {facts['images']}" for name, facts in report.splits.items())
-    print(f"{', '.join(counts)}; every image and label is as the data sheet says")
+    print(f"{', '.join(counts)}; every image and label is as the dataset card says")
 
 
 def _facts(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:

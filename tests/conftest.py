@@ -56,7 +56,7 @@ KIND = DatasetSpec(
     form=ImageSpec(shape=(28, 28), brightest=255, box=20),
     classes=tuple("0123456789"),
 )
-# What the small data set's values are; the rest is as in MNIST's data sheet.
+# What the small data set's values are; the rest is as in MNIST's dataset card.
 RANGES = {
     "counts": {"train": TRAIN + VALID, "test": TEST},
     "class_share": [0.09, 0.11],
@@ -116,8 +116,8 @@ def params() -> dict:
 
 
 @pytest.fixture
-def sheet() -> dict:
-    """The real data sheet of MNIST, to be made small by a test."""
+def card() -> dict:
+    """The real dataset card of MNIST, to be made small by a test."""
     return yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
 
 

@@ -3,7 +3,7 @@
 MNIST was made like this (Y. LeCun, "The MNIST database of handwritten digits"; LeCun,
 Bottou, Bengio and Haffner 1998): ink bright on dark, scaled to fit a box of 20x20
 pixels with its aspect kept, antialiased, and put into a field of 28x28 with its centre
-of mass in the middle. Where it is the ink that has to be found first, see `ink`.
+of mass in the middle. `tasks.imaging.segmentation` finds the foreground first.
 """
 
 import warnings

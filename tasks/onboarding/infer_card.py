@@ -388,5 +388,5 @@ def _quoted(value: object) -> str:
     """Return a value as YAML reads it, text in quotes."""
     text = json.dumps(value, ensure_ascii=False)
     if not text.isprintable():
-        raise BadInput(f"{text!a} can't be written into a data sheet; rename it.")
+        raise BadInput(f"{text!a} can't be written into a dataset card; rename it.")
     return text

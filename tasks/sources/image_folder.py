@@ -44,7 +44,7 @@ class FolderSummary(NamedTuple):
     """What all images of a folder have in common.
 
     Attributes:
-        shapes: every (rows, columns) there is; larger sides than `scans.LONGEST` as
+        shapes: every (rows, columns) found; sides above `preprocess.LONGEST` count as
             that.
         brightest: the largest value of a pixel.
         on_paper: they look like ink on paper.

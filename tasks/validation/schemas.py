@@ -1,4 +1,4 @@
-"""The data sheet of the raw data: what its three tables must hold.
+"""The dataset card of the raw data: what its three tables must hold.
 
 The tables are those of `tasks.validation.summaries`.
 
@@ -45,7 +45,7 @@ class Counts(Settings):
 
 
 class DataLimits(Settings):
-    """Section `validate` of the data sheet. Both limits of a range belong to it.
+    """Section `validate` of the dataset card. Both limits of a range belong to it.
 
     Attributes:
         counts: images in each split.
@@ -81,7 +81,7 @@ class Breach:
 
 
 def of_files(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
-    """Return what `tables.of_files` must hold."""
+    """Return what `summaries.of_files` must hold."""
     counts, shape = limits.counts, spec.form.shape
     shapes = {"images": str(shape), "labels": "()"}
     return pa.DataFrameSchema(
@@ -102,14 +102,14 @@ def of_files(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
 
 
 def of_classes(limits: DataLimits) -> pa.DataFrameSchema:
-    """Return what `tables.of_classes` must hold."""
+    """Return what `summaries.of_classes` must hold."""
     return pa.DataFrameSchema(
         {"class_share": _range("a class's share of its split", limits.class_share)}
     )
 
 
 def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
-    """Return what `tables.of_images` must hold.
+    """Return what `summaries.of_images` must hold.
 
     Raises:
         BadInput: no image can.
@@ -117,7 +117,7 @@ def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
     last, least, most = len(spec.classes) - 1, limits.brightest, spec.form.brightest
     if least > most:
         raise BadInput(
-            f"The data sheet wants a pixel of {least} or more in every image "
+            f"The dataset card wants a pixel of {least} or more in every image "
             f"(`validate.brightest`), but {most} is the most that one can have "
             "(`images.form.brightest`); change either."
         )

@@ -29,10 +29,10 @@ def contents(raw):
 
 
 @pytest.fixture
-def wanted(sheet, contents):
-    """Section `download` of the real data sheet, for the small data set."""
+def wanted(card, contents):
+    """Section `download` of the real dataset card, for the small data set."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    return sheet["download"] | {"sha256": hashes, "timeout": 1}
+    return card["download"] | {"sha256": hashes, "timeout": 1}
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_the_projects_data_sheet_is_complete():
         ({"timeout": "10"}, "`download.timeout` is '10', but"),
     ],
 )
-def test_each_wrong_setting_has_its_sentence(tmp_path, sheet, change, sentence):
+def test_each_wrong_setting_has_its_sentence(tmp_path, card, change, sentence):
     path = tmp_path / "mnist.yaml"
-    path.write_text(yaml.safe_dump({"download": sheet["download"] | change}))
+    path.write_text(yaml.safe_dump({"download": card["download"] | change}))
 
     with pytest.raises(BadInput, match=sentence):
         params.load("download", Download, path)
@@ -96,10 +96,10 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, sheet, change, sentence):
         {"https://me:word@host/mnist/": 1},
     ],
 )
-def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, sheet, sources):
+def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, card, sources):
     path = tmp_path / "mnist.yaml"
     path.write_text(
-        yaml.safe_dump({"download": sheet["download"] | {"sources": sources}})
+        yaml.safe_dump({"download": card["download"] | {"sources": sources}})
     )
 
     with pytest.raises(BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)") as no:
@@ -294,12 +294,12 @@ def test_the_next_run_goes_on_where_a_mirror_broke_off(wanted, target, contents)
 
 @pytest.mark.parametrize(("there", "code"), [(True, 0), (False, 75)])
 def test_the_command_does_it_in_the_folder_it_is_run_in(
-    raw, wanted, sheet, dead, tmp_path, there, code
+    raw, wanted, card, dead, tmp_path, there, code
 ):
     sources = [dead, str(raw)] if there else [dead]
     (tmp_path / "params.yaml").write_text("dataset: small")
     (tmp_path / "datasets").mkdir()
-    text = yaml.safe_dump(sheet | {"download": wanted | {"sources": sources}})
+    text = yaml.safe_dump(card | {"download": wanted | {"sources": sources}})
     (tmp_path / "datasets" / "small.yaml").write_text(text)
 
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Guesses agree with the model's own probabilities."""
+"""Predictions agree with the model's own probabilities."""
 
 import numpy as np
 import pytest

@@ -32,7 +32,7 @@ def infer(source):
     return infer_card.infer(source, "some data")
 
 
-def album(folder, draw, count=20, classes=("bar", "ring")):
+def class_folders(folder, draw, count=20, classes=("bar", "ring")):
     """Class-named folders of drawings, no two alike."""
     for kind in classes:
         (folder / kind).mkdir(parents=True)
@@ -198,7 +198,7 @@ def test_idx_files_that_need_it_are_made_anew(tmp_path, labels, conversion):
 
 
 def test_scans_of_several_sizes_get_mnists_form(tmp_path):
-    found = infer(album(tmp_path / "album", scan))
+    found = infer(class_folders(tmp_path / "album", scan))
 
     assert found.spec.form == ImageSpec(shape=(28, 28), brightest=255, box=20)
     assert "they look like ink on paper" in found.assumptions[1]
@@ -207,14 +207,14 @@ def test_scans_of_several_sizes_get_mnists_form(tmp_path):
 
 
 def test_photographs_are_scaled_as_a_whole(tmp_path):
-    found = infer(album(tmp_path / "album", photograph))
+    found = infer(class_folders(tmp_path / "album", photograph))
 
     assert found.spec.form == ImageSpec(shape=(28, 28), brightest=255, box=None)
     assert found.assumptions[1].startswith("they are no ink on paper")
 
 
 def test_small_images_of_one_size_are_taken_as_they_are(tmp_path):
-    source = album(tmp_path / "album", tile)
+    source = class_folders(tmp_path / "album", tile)
     (tmp_path / "album" / "bar" / "readme.txt").touch()
 
     found = infer(source)
@@ -268,13 +268,13 @@ def test_the_sheet_that_is_written_makes_the_same_files(tmp_path):
         hashlib.sha256((tmp_path / "raw" / FILES[0]).read_bytes()).hexdigest()
         == (section.sha256[FILES[0]])
     )
-    sheet = yaml.safe_load(path.read_text())
-    assert sheet["validate"]["counts"] == {"train": 100, "test": 20}
-    low, high = sheet["validate"]["mean_ink"]
+    card = yaml.safe_load(path.read_text())
+    assert card["validate"]["counts"] == {"train": 100, "test": 20}
+    low, high = card["validate"]["mean_ink"]
     means = NOISE.mean(axis=(1, 2))
     assert low < means.min() < means.max() < high
-    assert sheet["normalize"] == {"validation": 16}
-    assert sheet["report"] == {"loss": {}, "accuracy": {}, "suspicious": None}
+    assert card["normalize"] == {"validation": 16}
+    assert card["report"] == {"loss": {}, "accuracy": {}, "suspicious": None}
 
 
 def test_a_sheet_that_the_data_breaks_is_not_written(tmp_path):
@@ -283,7 +283,7 @@ def test_a_sheet_that_the_data_breaks_is_not_written(tmp_path):
     kind = DatasetSpec(title="noise", form=form, classes=found.spec.classes)
     found = dataclasses.replace(found, spec=kind)
 
-    with pytest.raises(BadInput, match="breaks its data sheet"):
+    with pytest.raises(BadInput, match="breaks its dataset card"):
         infer_card.write(found, "noise", tmp_path / "datasets")
     assert not (tmp_path / "datasets").exists()
 
@@ -291,7 +291,7 @@ def test_a_sheet_that_the_data_breaks_is_not_written(tmp_path):
 def test_a_name_that_yaml_does_not_take_is_refused(tmp_path):
     found = infer(npz(tmp_path / "a\u2028.npz", X=NOISE, y=KINDS))
 
-    with pytest.raises(BadInput, match="can't be written into a data sheet; rename"):
+    with pytest.raises(BadInput, match="can't be written into a dataset card; rename"):
         infer_card.write(found, "noise", tmp_path)
 
 

@@ -39,7 +39,7 @@ def saved(path, **arrays):
     return str(path)
 
 
-def album(folder, images=IMAGES, words=WORDS):
+def class_folders(folder, images=IMAGES, words=WORDS):
     for row, (image, word) in enumerate(zip(images, words, strict=True)):
         (folder / word).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / word / f"{row:02}.png")
@@ -72,7 +72,7 @@ def hashes(contents):
 
 
 def made(source, conversion=CUT, kind=KIND):
-    """The four files that are made of a bundle, whatever the sheet's hashes."""
+    """The four files that a source is converted to, whatever the card's hashes."""
     parts, notes = convert.read(source, conversion.arrays, kind.form)
     parts, dropped = convert.distinct(parts)
     return convert.files(
@@ -155,7 +155,7 @@ def test_colours_become_grey_as_pillow_makes_them(tmp_path):
 
 
 def test_class_named_folders_are_read_in_the_order_of_their_names(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     (tmp_path / "album" / "cross" / "notes.txt").touch()
     (tmp_path / "album" / ".hidden").mkdir()
     by_class = np.argsort(LABELS, kind="stable")
@@ -168,7 +168,7 @@ def test_class_named_folders_are_read_in_the_order_of_their_names(tmp_path):
 
 def test_folders_named_after_the_parts_hold_folders_named_after_classes(tmp_path):
     for part, rows in (("train", [0, 1, 2]), ("val", [4, 5]), ("Test", [7, 8])):
-        album(tmp_path / "album" / part, IMAGES[rows], WORDS[rows])
+        class_folders(tmp_path / "album" / part, IMAGES[rows], WORDS[rows])
 
     contents, _ = made(str(tmp_path / "album"), Conversion())
 
@@ -179,16 +179,16 @@ def test_folders_named_after_the_parts_hold_folders_named_after_classes(tmp_path
 def test_images_of_another_size_are_brought_to_the_form(tmp_path):
     large = IMAGES.repeat(10, axis=1).repeat(10, axis=2)
 
-    contents, _ = made(album(tmp_path / "album", large))
+    contents, _ = made(class_folders(tmp_path / "album", large))
 
     assert contents[FILES[0]][:16] == WANTED[FILES[0]][:16]
     assert contents[FILES[0]] != WANTED[FILES[0]]
 
 
 def test_the_digits_of_scikit_learn_are_as_their_sheet_says():
-    sheet = ROOT / FOLDER / "digits.yaml"
-    section = params.load("download", Download, sheet)
-    kind = params.load("images", DatasetSpec, sheet)
+    card = ROOT / FOLDER / "digits.yaml"
+    section = params.load("download", Download, card)
+    kind = params.load("images", DatasetSpec, card)
 
     contents, notes = convert.to_idx_files(
         "sklearn:digits", section.bundle, kind, section.sha256
@@ -201,7 +201,7 @@ def test_the_digits_of_scikit_learn_are_as_their_sheet_says():
 def test_training_images_are_shuffled_by_the_seed_and_the_test_is_what_is_last(
     tmp_path,
 ):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     conversion = Conversion(test=4, seed=0)
 
     contents, _ = made(source, conversion)
@@ -232,7 +232,7 @@ def test_an_image_stays_once_in_the_test_rather_than_in_training(tmp_path):
 
 
 def test_an_image_of_two_classes_is_refused_and_named(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     Image.fromarray(IMAGES[0]).save(tmp_path / "album" / "line" / "again.png")
 
     with pytest.raises(
@@ -259,7 +259,7 @@ def test_download_makes_the_files_of_a_bundle(tmp_path, section, capsys):
 @pytest.mark.parametrize("change", ["value", "more", "form"])
 def test_data_that_changed_is_refused_with_what_to_do(tmp_path, section, change):
     folder, kind = tmp_path / "album", KIND
-    source = album(folder)
+    source = class_folders(folder)
     section["sha256"] = hashes(made(source)[0])
     settled = Download(**section, sources=[source])
     download(settled, tmp_path / "raw", kind)
@@ -445,7 +445,7 @@ def test_a_bomb_that_says_it_is_small_gives_no_more_than_it_says(tmp_path):
 
 
 def test_images_that_cannot_be_read_are_refused_with_their_number(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     for row in (2, 6):
         (tmp_path / "album" / "cross" / f"{row:02}.png").write_bytes(b"GIF89a")
 

@@ -1,4 +1,4 @@
-"""The data sheet's settings, and how a table that breaks it is reported."""
+"""The dataset card's settings, and how a table that breaks it is reported."""
 
 import pandas as pd
 import pytest
@@ -13,8 +13,8 @@ from tasks.validation.schemas import Breach, DataLimits
 
 
 @pytest.fixture
-def section(sheet: dict) -> DataLimits:
-    return DataLimits.model_validate(sheet["validate"])
+def section(card: dict) -> DataLimits:
+    return DataLimits.model_validate(card["validate"])
 
 
 def shares(*values: float) -> pd.DataFrame:
@@ -75,11 +75,9 @@ def test_a_table_without_its_column_is_a_fault_of_the_project_not_of_the_data(
         ("darkest", 0, r"`validate.darkest` is not a known key"),
     ],
 )
-def test_a_data_sheet_that_makes_no_sense_is_refused(
-    tmp_path, sheet, key, value, fault
-):
+def test_a_data_sheet_that_makes_no_sense_is_refused(tmp_path, card, key, value, fault):
     path = tmp_path / "mnist.yaml"
-    path.write_text(yaml.safe_dump({"validate": sheet["validate"] | {key: value}}))
+    path.write_text(yaml.safe_dump({"validate": card["validate"] | {key: value}}))
     with pytest.raises(BadInput, match=fault):
         load("validate", DataLimits, path)
 
