@@ -12,15 +12,16 @@ from pydantic import ValidationError
 
 from tasks import repeats
 from tasks.dataset import splits
-from tasks.dataset.splits import Facts, Name, Split
+from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
-from tasks.train import Diverged, Train, Variant, train
+from tasks.train import Diverged, train
+from tasks.training.settings import Train, Variant
 
 
 def retrain(
-    parts: dict[Name, Split],
+    parts: dict[SplitName, Split],
     facts: Facts,
     settings: Train,
     variant: str,
@@ -60,7 +61,7 @@ def _changed(settings: Train, variant: str, changes: dict[str, Any]) -> Train:
 
 
 def _tried(
-    parts: dict[Name, Split],
+    parts: dict[SplitName, Split],
     facts: Facts,
     settings: Train,
     variant: str,

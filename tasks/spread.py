@@ -29,7 +29,7 @@ from tasks.dataset.splits import Pixels
 from tasks.evaluation.model_set import BASELINE, MODELS
 from tasks.modeling import model_file
 from tasks.rawdata import dataset_card
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
@@ -171,7 +171,7 @@ def main() -> None:
             },
         },
         valid.labels,
-        load("report", Known, dataset_card.chosen()).suspicious,
+        load("report", ReportedResults, dataset_card.selected()).suspicious,
     )
     repeats.refuse_change(marks)
     files.write_json(REPORT, {"recipes": repeats.recipes(), **report})

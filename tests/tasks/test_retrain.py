@@ -6,7 +6,7 @@ from small import lay_out
 
 from tasks import repeats, retrain, train
 from tasks.runtime.params import BadInput, load
-from tasks.train import Train
+from tasks.training.settings import Train
 
 
 @pytest.fixture
