@@ -367,7 +367,7 @@ def test_what_a_stage_is_made_from_must_not_change_meanwhile(project, name, old,
         project.release("first")
         (state, *others) = running.result().result(raise_on_failure=False)
     assert told(state) == (
-        "Failed: What stage 'first' depends on was edited while it ran, so its result "
+        "Failed: A dependency of stage 'first' was edited while it ran, so its result "
         "was not recorded; run the pipeline again."
     )
     assert [other.name for other in others] == ["NotReady", "NotReady", "NotReady"]
@@ -391,7 +391,7 @@ def test_a_second_flow_waits_and_finds_everything_cached(project, prefect_server
             assert first.wait(60) == 0
             assert names(second.result(60)) == CACHED
     assert told(refused) == (
-        "Failed: Another flow is running in project; wait for it, or run without "
+        "Failed: Another run is at work in project; wait for it, or run without "
         "--no-wait."
     )
     assert project.ran() == ALL
@@ -466,7 +466,7 @@ def test_a_killed_flow_leaves_no_writer_and_no_half_output(project, prefect_serv
 
 
 def test_siblings_run_side_by_side(project, monkeypatch):
-    monkeypatch.setattr("prefect_dvc.stage_tasks.available_cores", lambda: 2)
+    monkeypatch.setattr("prefect_dvc.project.available_cores", lambda: 2)
     project.hold("each@a")
     project.hold("each@b")
     with flow_beside(project) as running:

@@ -23,14 +23,15 @@ from dvc_data.hashfile.cache import DiskError
 from packaging.requirements import Requirement
 
 from prefect_dvc.dvc_repo import (
-    Busy,
-    Changed,
-    Ledger,
-    LedgerError,
+    DependencyChanged,
+    DvcRepo,
     Plan,
+    ProjectBusy,
+    ProjectError,
     complete,
     sentence,
 )
+from prefect_dvc.options import RunOptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +50,7 @@ def give_up(_seconds):
 @pytest.fixture
 def ledger(project):
     """The books of the small checkout, which do not wait for anybody."""
-    return Ledger(project.root, wait=False, pause=give_up)
+    return DvcRepo(project.root, RunOptions(), wait=False, pause=give_up)
 
 
 def run(entry):
@@ -104,7 +105,7 @@ def test_a_plan_is_read_anew_each_time(ledger, project):
 
 def test_an_unknown_target_is_one_sentence(ledger):
     with pytest.raises(
-        LedgerError, match="^Stage 'lost' not found inside 'dvc.yaml' file$"
+        ProjectError, match="^Stage 'lost' not found inside 'dvc.yaml' file$"
     ):
         ledger.plan(["lost"])
 
@@ -113,25 +114,27 @@ def test_a_stage_of_another_project_is_refused(ledger, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "dvc.yaml").write_text("stages: {boom: {cmd: touch boom}}")
-    with pytest.raises(LedgerError, match="foreign/dvc.yaml:boom' is no stage of this"):
+    with pytest.raises(
+        ProjectError, match="foreign/dvc.yaml:boom' is no stage of this"
+    ):
         ledger.plan([f"{foreign}/dvc.yaml:boom"])
 
 
 def test_a_broken_dvc_yaml_is_one_sentence(ledger, project):
     project.write("dvc.yaml", "stages: [")
-    with pytest.raises(LedgerError, match=r"^[^\n]*'dvc.yaml'[^\n]*$"):
+    with pytest.raises(ProjectError, match=r"^[^\n]*'dvc.yaml'[^\n]*$"):
         ledger.plan()
 
 
 def test_a_folder_outside_of_any_checkout_is_one_sentence(tmp_path):
-    with pytest.raises(LedgerError, match="^you are not inside of a DVC repository"):
-        Ledger(tmp_path, wait=False, pause=give_up)
+    with pytest.raises(ProjectError, match="^you are not inside of a DVC repository"):
+        DvcRepo(tmp_path, RunOptions(), wait=False, pause=give_up)
 
 
 def test_an_entry_gives_the_commands_that_repro_would_start(ledger, project):
     project.edit("dvc.yaml", "cmd: sh first.sh", "cmd: [sh first.sh, 'true && :']")
-    with ledger.entry("first") as entry:
-        assert entry.unchanged is None
+    with ledger.opened("first") as entry:
+        assert entry.outcome is None
         assert entry.commands == [
             ["/bin/sh", "-c", "sh first.sh"],
             ["/bin/sh", "-c", "true && :"],
@@ -142,9 +145,9 @@ def test_an_entry_gives_the_commands_that_repro_would_start(ledger, project):
 
 
 def test_a_recorded_run_is_unchanged_afterwards(ledger, project):
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         run(entry)
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         assert (entry.unchanged, entry.commands) == ("unchanged", [])
     assert project.repro("first") == []
     assert project.lock()["first"]["cmd"] == "sh first.sh"
@@ -154,28 +157,28 @@ def test_what_was_run_before_is_restored_from_the_run_cache(ledger, built):
     built.edit("source.txt", "world", "earth")
     built.repro()
     built.edit("source.txt", "earth", "world")
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         assert entry.unchanged == "restored from the run cache"
     assert built.read("data/first.txt") == "hello\nworld\n"
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         assert entry.unchanged == "unchanged"
 
 
 def test_old_outputs_are_gone_before_the_commands_run(ledger, built):
-    with ledger.entry("first", force=True) as entry:
-        assert entry.unchanged is None
+    with ledger.opened("first", force=True) as entry:
+        assert entry.outcome is None
         assert not (built.root / "data" / "first.txt").exists()
 
 
 def test_an_entry_left_without_a_record_leaves_the_books_alone(ledger, project):
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         check_call(entry.commands[0], **entry.process)
     assert project.lock() == {}
     assert project.repro("first") == ["first"]
 
 
 def test_an_open_entry_keeps_others_from_its_files(ledger, project):
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         with pytest.raises(ReproductionError) as refused:
             project.repro("first")
         assert "is busy" in str(refused.value.__cause__)
@@ -187,7 +190,7 @@ def test_an_open_entry_keeps_others_from_its_files(ledger, project):
 
 def test_siblings_can_be_open_together(ledger, project):
     project.repro("first")
-    with ledger.entry("each@a") as a, ledger.entry("each@b") as b:
+    with ledger.opened("each@a") as a, ledger.opened("each@b") as b:
         run(b)
         run(a)
     assert sorted(project.lock()) == ["each@a", "each@b", "first"]
@@ -201,9 +204,9 @@ def test_dvc_lock_is_written_whole_or_not_at_all(ledger, built, monkeypatch):
         Path(book.path).write_text(before[:100])
         raise OSError(28, "No space left on device")
 
-    with ledger.entry("first") as entry, monkeypatch.context() as patch:
+    with ledger.opened("first") as entry, monkeypatch.context() as patch:
         patch.setattr(Lockfile, "dump", half)
-        with pytest.raises(LedgerError, match="^dvc.lock: No space left on device"):
+        with pytest.raises(ProjectError, match="^dvc.lock: No space left on device"):
             run(entry)
     assert built.read("dvc.lock") == before
     assert list(built.root.glob(".dvc.lock*")) == []
@@ -211,22 +214,26 @@ def test_dvc_lock_is_written_whole_or_not_at_all(ledger, built, monkeypatch):
 
 def test_git_is_given_dvc_lock_where_the_user_wants_that(project):
     project.edit(".dvc/config", "[core]\n", "[core]\n    autostage = true\n")
-    with Ledger(project.root, wait=False, pause=give_up).entry("first") as entry:
+    with DvcRepo(project.root, RunOptions(), wait=False, pause=give_up).opened(
+        "first"
+    ) as entry:
         run(entry)
     staged = project.git("diff", "--cached", "--name-only").splitlines()
     assert staged == ["data/.gitignore", "dvc.lock"]
 
 
 def test_a_result_is_refused_if_what_it_was_made_from_changed(ledger, project):
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         project.edit("source.txt", "world", "earth")
-        with pytest.raises(Changed, match="^What stage 'first' depends on was edited "):
+        with pytest.raises(
+            DependencyChanged, match="^What stage 'first' depends on was edited "
+        ):
             run(entry)
     assert project.lock() == {}
 
 
 def test_a_result_is_recorded_if_its_source_was_only_touched(ledger, project):
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         project.write("source.txt", project.read("source.txt"))
         run(entry)
     assert list(project.lock()) == ["first"]
@@ -235,8 +242,8 @@ def test_a_result_is_recorded_if_its_source_was_only_touched(ledger, project):
 @pytest.mark.parametrize("held", [{"read": ["data"]}, {"write": ["source.txt"]}])
 def test_files_in_use_are_busy_and_nothing_was_touched(ledger, built, held):
     built.edit("first.sh", "# The text", "# First the text")
-    busy = pytest.raises(Busy, match="is busy.*another command")
-    with claimed(built, **held), busy, ledger.entry("first"):
+    busy = pytest.raises(ProjectBusy, match="is busy.*another command")
+    with claimed(built, **held), busy, ledger.opened("first"):
         pass
     assert built.read("data/first.txt") == "hello\nworld\n"
 
@@ -249,10 +256,12 @@ def test_who_waits_says_so_once_and_goes_on_when_the_files_are_free(project):
         if len(paused) == 2:
             claim.__exit__(None, None, None)
 
-    ledger = Ledger(project.root, wait=True, pause=pause, say=said.append)
+    ledger = DvcRepo(
+        project.root, RunOptions(), wait=True, pause=pause, say=said.append
+    )
     claim = claimed(project, write=["source.txt"])
     claim.__enter__()
-    with ledger.entry("first") as entry:
+    with ledger.opened("first") as entry:
         run(entry)
     assert paused == [0.2, 0.2]
     assert len(said) == 1
@@ -261,9 +270,9 @@ def test_who_waits_says_so_once_and_goes_on_when_the_files_are_free(project):
 
 
 def test_who_waits_can_give_up(project):
-    ledger = Ledger(project.root, wait=True, pause=give_up)
+    ledger = DvcRepo(project.root, RunOptions(), wait=True, pause=give_up)
     taken = claimed(project, write=["source.txt"])
-    with taken, pytest.raises(GivenUp), ledger.entry("first"):
+    with taken, pytest.raises(GivenUp), ledger.opened("first"):
         pass
 
 
@@ -275,7 +284,7 @@ def test_a_plan_waits_for_the_repository_too(project, monkeypatch):
         paused.append(seconds)
         other.unlock()
 
-    ledger = Ledger(project.root, wait=True, pause=pause)
+    ledger = DvcRepo(project.root, RunOptions(), wait=True, pause=pause)
     other = Repo().lock
     other.lock()
     assert len(ledger.plan()) == 4
@@ -285,8 +294,8 @@ def test_a_plan_waits_for_the_repository_too(project, monkeypatch):
 def test_a_missing_dependency_is_named(ledger, project):
     (project.root / "source.txt").unlink()
     with (
-        pytest.raises(LedgerError, match="^source.txt: No such file or directory$"),
-        ledger.entry("first"),
+        pytest.raises(ProjectError, match="^source.txt: No such file or directory$"),
+        ledger.opened("first"),
     ):
         pass
 
@@ -305,8 +314,8 @@ def test_what_fails_in_the_notes_on_files_is_a_sentence(ledger, monkeypatch, err
 
     monkeypatch.setattr(Stage, "changed", fails)
     with (
-        pytest.raises(LedgerError, match=f"can't be used .{error}.; see that"),
-        ledger.entry("first"),
+        pytest.raises(ProjectError, match=f"can't be used .{error}.; see that"),
+        ledger.opened("first"),
     ):
         pass
 

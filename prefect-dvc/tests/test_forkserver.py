@@ -11,14 +11,13 @@ import time
 import pytest
 from conftest import ROOT, wait_until
 
-from prefect_dvc import forkserver
-from prefect_dvc.processes import Children, CommandFailed, Stopped
+from prefect_dvc.processes import CommandFailed, Processes, Stopped
 
 
 @pytest.fixture(scope="module")
 def server():
     """The server, when it has imported what it should."""
-    assert forkserver.warm_up().wait(60)
+    assert forkserver.start().wait(60)
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_no_status_is_lost_between_threads(server, module, tmp_path):
             except CommandFailed as failure:
                 failures.append(failure.status)
 
-    with Children(2) as children:
+    with Processes(2) as children:
         threads = [threading.Thread(target=run_many, args=[children]) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -147,9 +146,9 @@ def test_the_server_can_be_asked_for_by_several_threads_at_once():
     program = f"""
 import sys, threading
 sys.path.insert(0, {str(ROOT)!r})
-from prefect_dvc import forkserver
-forks.PRELOAD[:] = []
-threads = [threading.Thread(target=forks.warm_up) for _ in range(8)]
+from prefect_dvc import forkservererver
+forkserver.PRELOAD[:] = []
+threads = [threading.Thread(target=forkserver.start) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
@@ -190,7 +189,7 @@ def written_pids(folder) -> list[int]:
 
 def test_children_fork_what_they_can_and_end_all_of_it(server, module, tmp_path):
     command = ["/bin/sh", "-c", module(SLEEPERS)]
-    with Children(1) as children:
+    with Processes(1) as children:
         caught = []
 
         def body() -> None:
@@ -215,7 +214,7 @@ def test_children_fork_what_they_can_and_end_all_of_it(server, module, tmp_path)
 def test_children_tell_why_a_forked_command_failed(server, module, tmp_path):
     command = module("import sys; print('because', file=sys.stderr); sys.exit(75)")
     process = {"cwd": str(tmp_path), "env": dict(os.environ)}
-    with Children(1) as children, pytest.raises(CommandFailed) as caught:
+    with Processes(1) as children, pytest.raises(CommandFailed) as caught:
         children.run(["/bin/sh", "-c", command], process, lambda _: None)
     assert (caught.value.status, caught.value.last_line) == (75, "because")
 
@@ -226,10 +225,10 @@ def test_nothing_is_left_when_the_program_is_killed(module, tmp_path):
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 if __name__ == "__main__":
-    from prefect_dvc import forkserver
-    from prefect_dvc.processes import Children
-    forks.warm_up().wait()
-    with Children(1) as children:
+    from prefect_dvc import forkservererver
+    from prefect_dvc.processes import Processes
+    forkserver.start().wait()
+    with Processes(1) as children:
         process = dict(cwd={str(tmp_path)!r}, env=dict(os.environ))
         children.run(["/bin/sh", "-c", "python -m step"], process, print)
 """
@@ -248,9 +247,9 @@ def test_the_server_ends_with_a_program_that_did_not_need_it(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from prefect_dvc import forkserver
-from multiprocessing import forkserver
-forks.warm_up()
+from prefect_dvc import forkservererver
+from multiprocessing import forkservererver
+forkserver.start()
 print(forkserver._forkserver._forkserver_pid)
 """
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
@@ -261,9 +260,9 @@ print(forkserver._forkserver._forkserver_pid)
 MEETS = """
 import sys, os, time
 sys.path.insert(0, {root!r})
-from prefect_dvc import forkserver
-from multiprocessing import forkserver
-ready = forks.warm_up()
+from prefect_dvc import forkservererver
+from multiprocessing import forkservererver
+ready = forkserver.start()
 print(forkserver._forkserver._forkserver_pid, flush=True)
 try:
     sys.stdin.read()

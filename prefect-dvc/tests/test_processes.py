@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from prefect_dvc.processes import (
     GRACE_SECONDS,
-    Children,
     CommandFailed,
+    Processes,
     Stopped,
     TimedOut,
     _Lines,
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def children():
-    with Children(2) as children:
+    with Processes(2) as children:
         yield children
 
 
@@ -208,7 +208,7 @@ def test_no_more_commands_run_at_a_time_than_there_are_cores(tmp_path):
         with children.core():
             sh(children, f"echo 1 >> {log}; sleep 0.05; echo -1 >> {log}")
 
-    with Children(2) as children, ThreadPoolExecutor(8) as pool:
+    with Processes(2) as children, ThreadPoolExecutor(8) as pool:
         for running in [pool.submit(work) for _ in range(8)]:
             running.result()
     steps = [int(step) for step in log.read_text().split()]
@@ -217,14 +217,14 @@ def test_no_more_commands_run_at_a_time_than_there_are_cores(tmp_path):
 
 
 def test_a_core_is_free_again_after_a_failure():
-    with Children(1) as children:
+    with Processes(1) as children:
         for _ in range(2):
             with pytest.raises(CommandFailed), children.core():
                 sh(children, "exit 1")
 
 
 def test_who_waits_for_a_core_can_be_stopped():
-    with ThreadPoolExecutor(1) as pool, Children(1) as children, children.core():
+    with ThreadPoolExecutor(1) as pool, Processes(1) as children, children.core():
 
         def wait():
             with children.core():
@@ -238,8 +238,8 @@ def test_who_waits_for_a_core_can_be_stopped():
 
 PARENT = """
 import sys, threading
-from prefect_dvc.processes import Children
-with Children(2) as children:
+from prefect_dvc.processes import Processes
+with Processes(2) as children:
     script = "trap '' TERM; echo $$ > pid; sleep 10"
     children.run(["sh", "-c", script], {}, print)
 """
@@ -267,8 +267,8 @@ def test_children_die_with_their_parent_by_kill_9(tmp_path):
 
 KILLED_EARLY = """
 import os, signal
-from prefect_dvc.processes import Children
-with Children(2) as children:
+from prefect_dvc.processes import Processes
+with Processes(2) as children:
     children._tell_watchdog = lambda line: os.kill(os.getpid(), signal.SIGKILL)
     children.run(["touch", "started"], {}, print)
 """
@@ -286,7 +286,7 @@ def test_no_command_starts_before_the_watchdog_knows_of_it(tmp_path):
 
 def test_no_watchdog_is_left_and_it_kills_nobody_whose_command_ended():
     before = psutil.Process().children()
-    with Children(2) as children:
+    with Processes(2) as children:
         sh(children, "true")
         assert len(psutil.Process().children()) == len(before) + 1
     assert psutil.Process().children() == before

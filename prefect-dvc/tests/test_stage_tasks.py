@@ -23,7 +23,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_dvc.dvc_repo import LedgerError, Plan
-from prefect_dvc.processes import Children, environment
+from prefect_dvc.processes import Processes, environment
 from prefect_dvc.progress import Listener
 from prefect_dvc.stage_tasks import Options, _options, opened
 
@@ -102,7 +102,7 @@ def test_a_system_that_starts_no_process_is_one_sentence(
     def refused(*_):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(Children, "run", refused)
+    monkeypatch.setattr(Processes, "run", refused)
     state, flow_run_id = run(project)
     assert state.is_failed()
     log = "\n".join(logged(flow_run_id))

@@ -1,1 +1,84 @@
-"""Run any DVC pipeline as a Prefect flow."""
+"""Run any DVC pipeline as a Prefect flow.
+
+The names below are the public interface; every other module is private. They are
+imported on first use, so that a program can call `start_preloading` before it imports
+Prefect.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_dvc.command_line import run_flow
+    from prefect_dvc.commands import Commands
+    from prefect_dvc.errors import (
+        CommandFailed,
+        DependencyChanged,
+        DeploymentError,
+        PrefectDvcError,
+        ProjectBusy,
+        ProjectError,
+        RunFailed,
+        Stopped,
+        TimedOut,
+    )
+    from prefect_dvc.options import RunOptions
+    from prefect_dvc.plan import Action, Change, Plan, PlannedStage
+    from prefect_dvc.preload import start_preloading
+    from prefect_dvc.project import DvcProject
+    from prefect_dvc.results import Outcome, RunResult, StageResult
+    from prefect_dvc.stage_tasks import ProjectRun
+
+__all__ = [
+    "Action",
+    "Change",
+    "CommandFailed",
+    "Commands",
+    "DependencyChanged",
+    "DeploymentError",
+    "DvcProject",
+    "Outcome",
+    "Plan",
+    "PlannedStage",
+    "PrefectDvcError",
+    "ProjectBusy",
+    "ProjectError",
+    "ProjectRun",
+    "RunFailed",
+    "RunOptions",
+    "RunResult",
+    "StageResult",
+    "Stopped",
+    "TimedOut",
+    "run_flow",
+    "start_preloading",
+]
+
+_MODULES = {
+    "errors": (
+        "CommandFailed",
+        "DependencyChanged",
+        "DeploymentError",
+        "PrefectDvcError",
+        "ProjectBusy",
+        "ProjectError",
+        "RunFailed",
+        "Stopped",
+        "TimedOut",
+    ),
+    "command_line": ("run_flow",),
+    "commands": ("Commands",),
+    "options": ("RunOptions",),
+    "plan": ("Action", "Change", "Plan", "PlannedStage"),
+    "preload": ("start_preloading",),
+    "project": ("DvcProject",),
+    "results": ("Outcome", "RunResult", "StageResult"),
+    "stage_tasks": ("ProjectRun",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,50 +1,60 @@
-"""Run a step that is no stage of dvc.yaml as a child process, inside a Prefect task."""
+"""Run commands that are not stages, inside a task of a run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from prefect.client.schemas.objects import State
-from prefect.states import Failed
-
-from prefect_dvc.processes import Children, CommandFailed, Stopped, environment
+from prefect_dvc.cores import Cores
+from prefect_dvc.processes import Processes, environment
 
 
-def run(
-    children: Children,
-    command: list[str],
-    root: Path,
-    say: Callable[[str], object] = len,
-    **variables: str,
-) -> list[str]:
-    """Run `command` in the folder `root`, on a core of its own; return what it printed.
+class Commands:
+    """Runs commands as children of a run: they end with it and share its cores.
 
     Args:
-        children: that it becomes one of.
-        command: its words.
-        root: the folder to run it in.
-        say: is given each line as it comes.
-        variables: of its environment, besides this one's.
-
-    Raises:
-        CommandFailed: it ended with another status than 0.
-        Stopped: the run was told to stop.
+        name: the task that runs them.
+        processes: of the run.
+        cores: of the run.
     """
-    lines: list[str] = []
 
-    def listen(line: str) -> None:
-        lines.append(line)
-        say(line)
+    def __init__(self, name: str, processes: Processes, cores: Cores) -> None:
+        self._name = name
+        self._processes = processes
+        self._cores = cores
 
-    process = {"cwd": str(root), "env": environment(os.environ) | variables}
-    with children.core():
-        children.run(command, process, listen)
-    return lines
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        on_line: Callable[[str], object] = lambda _: None,
+        timeout_seconds: float | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Run a command on one core to its end; return the lines that it printed.
 
+        Args:
+            command: the argument vector.
+            cwd: the folder to run it in; the current directory if None.
+            on_line: called with each line as it is printed.
+            timeout_seconds: time limit.
+            env: environment variables, in addition to this process's.
 
-def failed(failure: CommandFailed | Stopped) -> State[Any]:
-    """Return the state of a task whose command ended so."""
-    if isinstance(failure, Stopped):
-        return Failed(name="Stopped", message="It was stopped with the flow.")
-    return Failed(message=failure.reason)
+        Raises:
+            CommandFailed: it ended with a status other than 0.
+            TimedOut: it took longer than `timeout_seconds`.
+            Stopped: the run was stopped.
+        """
+        lines: list[str] = []
+
+        def listen(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        process = {
+            "cwd": str(cwd or Path.cwd()),
+            "env": environment({**os.environ, **(env or {})}),
+        }
+        with self._cores.held(self._name, pause=self._processes.pause):
+            self._processes.run(list(command), process, listen, timeout_seconds)
+        return lines

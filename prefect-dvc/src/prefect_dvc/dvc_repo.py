@@ -1,12 +1,13 @@
-"""DVC's books of one checkout: what is unchanged, and what a run leaves behind.
+"""The adapter over DVC: select stages, find them unchanged, record what they made.
 
-The ledger gives another engine the rules of `dvc repro`: it finds a stage unchanged,
-or takes its outputs from DVC's run cache, or hands out its command to be run and
-records the result in dvc.lock. It knows nothing of Prefect, nor of what the stages do.
+It gives another engine the rules of `dvc repro`. A stage is unchanged, or its outputs
+come from DVC's run cache, or its commands are handed out to be run and their result is
+recorded in dvc.lock. The module knows nothing of Prefect.
 
-It follows `dvc.stage.Stage.reproduce` and `.run` of DVC 3.67, part by part, because
-those run the command themselves, one at a time and out of the caller's reach. One step
-is added: a result is refused if what it was made from changed while it was made.
+It follows `dvc.repo.reproduce`, `dvc.stage.Stage.reproduce` and `.run` of DVC 3.67 step
+by step, because those run the commands themselves, one at a time and out of the
+caller's reach. One check is added: a result is refused if a dependency changed while
+the commands ran.
 """
 
 import logging
@@ -14,82 +15,94 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from diskcache import Timeout
-from dvc.dvcfile import Lockfile
-from dvc.exceptions import DvcException
+from dvc.dvcfile import PROJECT_FILE, Lockfile
+from dvc.exceptions import CheckoutError, DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
 from dvc.stage import Stage
-from dvc.stage.cache import RunCacheNotFoundError
-from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+from dvc.stage.cache import (
+    RunCacheNotFoundError,
+    RunCacheNotSupported,
+    _can_hash,
+)
+from dvc.stage.run import (
+    _enforce_cmd_list,
+    _make_cmd,
+    _pull_missing_deps,
+    get_executable,
+    prepare_kwargs,
+)
+from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.cache import DiskError
 
 from prefect_dvc import rwlock_file
+from prefect_dvc.changes import changes
+from prefect_dvc.errors import DependencyChanged, ProjectBusy, ProjectError
+from prefect_dvc.options import RunOptions
+from prefect_dvc.plan import Action, Change, Plan, PlannedStage
+from prefect_dvc.results import Outcome
 
 BUSY_POLL_SECONDS = 0.2
+FORCED = Change("stage", "", "is forced to run")
 
 T = TypeVar("T")
 
 
-class LedgerError(Exception):
-    """A stage can't be checked or recorded; the message is one sentence."""
-
-
-class Busy(LedgerError):
-    """Another DVC command works on the same files."""
-
-
-class Changed(LedgerError):
-    """What a stage was made from changed while it ran, so its result is not kept."""
-
-
 @dataclass(frozen=True)
-class Plan:
-    """What DVC says of one stage before anything runs.
+class SelectedStage:
+    """A stage that a run visits, as DVC describes it.
 
     Attributes:
-        after: names of the stages whose outputs this one reads.
+        upstream: names of the selected stages that must end before it starts.
+        feeds: names of the stages that read its outputs.
         description: `desc` in dvc.yaml.
         meta: `meta` in dvc.yaml, free for other tools to use.
     """
 
-    after: frozenset[str]
+    upstream: tuple[str, ...]
+    feeds: tuple[str, ...]
     description: str
     meta: dict[str, Any]
 
 
 @dataclass
-class Entry:
-    """One stage, opened in the ledger.
+class OpenStage:
+    """One stage, checked and ready to run.
 
     Attributes:
-        unchanged: why nothing needs to run; None if the commands must run.
-        commands: argument vectors, the same as `dvc repro` would start.
+        outcome: how the stage ended, if no command must run; None if they must.
+        message: what was found, in a few words.
+        reason: why the stage is not unchanged.
+        commands: argument vectors, the same that `dvc repro` would start.
         process: keyword arguments for `subprocess.Popen` (`cwd`, `env`, ...).
         record: writes the result of the commands into dvc.lock and the cache.
     """
 
-    unchanged: str | None
+    outcome: Outcome | None
+    message: str
+    reason: str
     commands: list[list[str]]
     process: dict[str, Any]
     record: Callable[[], None]
 
 
-class Ledger:
-    """The books of the checkout at `root`; safe to use from several threads.
+class DvcRepo:
+    """The DVC repository around a folder; safe to use from several threads.
+
+    The folder must be the current directory: DVC names stages as seen from there.
 
     Args:
-        root: the folder with `.dvc/`, and the current directory, from which DVC names
-            stages.
+        folder: inside a DVC repository.
+        options: those of `dvc repro`.
         wait: whether to wait while another DVC command holds what a stage needs.
         pause: called between two tries with seconds to sleep; may raise to give up.
         say: called once with the reason of each wait.
@@ -97,120 +110,249 @@ class Ledger:
 
     def __init__(
         self,
-        root: Path,
+        folder: Path,
+        options: RunOptions,
         *,
         wait: bool,
         pause: Callable[[float], object],
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        # DVC notes every change of dvc.lock; the caller says what happened to a stage.
+        # DVC logs each change of dvc.lock at INFO; the caller reports on stages itself.
         logging.getLogger("dvc").setLevel(logging.WARNING)
-        with _sentences():
-            self._repo = Repo(str(root), fs=rwlock_file.WholeClaims())
+        with _as_project_errors():
+            root = Repo.find_root(str(folder))
+            self._repo = Repo(root, fs=rwlock_file.AtomicRwlock())
+        self.root = Path(root)
+        self._options = options
         self._mutex = threading.Lock()
         self._wait = wait
         self._say = say
         self._pause = pause
 
-    def plan(self, targets: Sequence[str] = ()) -> dict[str, Plan]:
-        """Return the stages that `targets` (default: all) need, in running order.
+    def select(self) -> dict[str, SelectedStage]:
+        """Return the stages that a run visits, in an order that respects the graph.
 
         Raises:
-            Busy: another command holds the repository, and the ledger does not wait.
-            LedgerError: dvc.yaml can't be read, or has no such target.
+            ProjectBusy: another command holds the repository, and `wait` is false.
+            ProjectError: dvc.yaml can't be read, or has no such target.
         """
-        return self._patiently(lambda: self._plan(targets))
+        return self._patiently(self._select)
 
-    def _plan(self, targets: Sequence[str]) -> dict[str, Plan]:
-        with self._locked():
-            rwlock_file.mend(self._repo)
-            graph = get_active_graph(self._repo.index.graph)
-            stages = collect_stages(self._repo, targets) if targets else None
-            for stage in stages or []:
-                if stage not in graph:
-                    raise LedgerError(
-                        f"{stage.addressing!r} is no stage of this project; name one "
-                        "that `dvc stage list --all` has."
+    def plan(self, last_seconds: Mapping[str, float]) -> Plan:
+        """Return what a run would do; it changes nothing.
+
+        Args:
+            last_seconds: how long each stage's commands took the last time.
+
+        Raises:
+            ProjectBusy: another command holds the repository, and `wait` is false.
+            ProjectError: dvc.yaml can't be read, or has no such target.
+        """
+
+        def act() -> Plan:
+            selected = self._select()
+            with self._locked():
+                planner = _Planner(self._repo, self._options)
+                return Plan(
+                    tuple(
+                        planner.planned(
+                            name, stage, self._stage(name), last_seconds.get(name)
+                        )
+                        for name, stage in selected.items()
                     )
-            return {
-                stage.addressing: Plan(
-                    after=frozenset(up.addressing for up in graph.successors(stage)),
-                    description=stage.desc or "",
-                    meta=dict(stage.meta or {}),
                 )
-                for stage in plan_repro(graph, stages)
-            }
+
+        return self._patiently(act)
+
+    def pull_run_cache(self) -> None:
+        """Download the run cache, if the option `pull` asks for it."""
+        if not self._options.pull or self._options.no_run_cache:
+            return
+
+        def act() -> None:
+            with self._locked():
+                try:
+                    self._repo.stage_cache.pull(None)
+                except RunCacheNotSupported as error:
+                    self._say(f"The run cache was not pulled: {describe(error)}")
+
+        self._patiently(act)
 
     @contextmanager
-    def entry(self, name: str, *, force: bool = False) -> Iterator[Entry]:
+    def opened(self, name: str, *, force: bool = False) -> Iterator[OpenStage]:
         """Open stage `name`; while it is open no other command may touch its files.
 
+        Args:
+            name: of a selected stage.
+            force: run it even if unchanged.
+
         Raises:
-            Busy: another command holds them, and the ledger was told not to wait.
-            LedgerError: a dependency or parameter is missing, or DVC refuses otherwise.
+            ProjectBusy: another command holds its files, and `wait` is false.
+            ProjectError: a dependency or parameter is missing, or DVC refuses.
         """
         claim = ExitStack()
+        force = force or self._options.force
         try:
             yield self._patiently(lambda: self._open(name, claim, force=force))
         finally:
-            # Open by now is only the claim of a stage that failed. On a full disk it
-            # stays in the books, until DVC sees that this process is dead.
+            # By now only a stage that failed has its claim. On a full disk it can't be
+            # removed; DVC drops it once this process is gone.
             with suppress(OSError):
                 claim.close()
 
-    def _open(self, name: str, claim: ExitStack, *, force: bool) -> Entry:
+    def _select(self) -> dict[str, SelectedStage]:
+        options = self._options
+        with self._locked():
+            rwlock_file.repair(self._repo)
+            graph = get_active_graph(self._repo.index.graph)
+            targets: tuple[str, ...] = options.targets or (PROJECT_FILE,)
+            if options.all_pipelines:
+                targets = ()
+            stages = collect_stages(
+                self._repo, targets, recursive=options.recursive, glob=options.glob
+            )
+            for stage in stages:
+                if stage not in graph:
+                    raise ProjectError(
+                        f"{stage.addressing!r} is not a stage of this project; choose "
+                        "one that `dvc stage list --all` shows."
+                    )
+            single = options.single_item and not (
+                options.all_pipelines or options.pipeline
+            )
+            if single:
+                steps = stages
+            else:
+                steps = plan_repro(
+                    graph,
+                    stages or None,
+                    pipeline=options.pipeline,
+                    downstream=options.downstream and not options.all_pipelines,
+                )
+            names = [stage.addressing for stage in steps]
+            selected = {}
+            for position, stage in enumerate(steps):
+                upstream = {up.addressing for up in graph.successors(stage)}
+                selected[stage.addressing] = SelectedStage(
+                    # `--single-item` runs the targets in the order given, whatever
+                    # the graph says.
+                    upstream=tuple(names[:position][-1:])
+                    if single
+                    else tuple(name for name in names if name in upstream),
+                    feeds=tuple(
+                        sorted(down.addressing for down in graph.predecessors(stage))
+                    ),
+                    description=stage.desc or "",
+                    meta=dict(stage.meta or {}),
+                )
+            return selected
+
+    def _open(self, name: str, claim: ExitStack, *, force: bool) -> OpenStage:
         with self._locked():
             stage = self._stage(name)
-            unchanged = self._settle(stage, force=force)
-            if unchanged is not None:
-                return Entry(unchanged, [], {}, lambda: None)
+            reason = str(FORCED) if force else ""
+            settled = self._settle(stage, force=force)
+            if isinstance(settled, OpenStage):
+                return settled
+            reason = reason or settled
             claim.enter_context(self._claim(stage))
             made_from = _fingerprint(stage)
             shell = get_executable()
-            return Entry(
-                unchanged=None,
+            return OpenStage(
+                outcome=None,
+                message="",
+                reason=reason,
                 commands=[_make_cmd(shell, c) for c in _enforce_cmd_list(stage.cmd)],
                 process=prepare_kwargs(stage),
                 record=lambda: self._record(name, claim, made_from),
             )
 
-    def _settle(self, stage: Stage, *, force: bool) -> str | None:
-        """Bring `stage` up to date without running its command, if that can be done."""
+    def _settle(self, stage: Stage, *, force: bool) -> OpenStage | str:
+        """Bring a stage up to date without running its command, if that is possible.
+
+        Returns:
+            the stage, closed; or the reason why its commands must run.
+        """
+        options = self._options
+        upstream = self._upstream(stage) if options.allow_missing else None
         if not stage.cmd or stage.frozen:
-            # Data sources and frozen stages have nothing to run: DVC verifies them.
-            if stage.reproduce():
+            # Data sources, imports and frozen stages have nothing to run here.
+            done = stage.reproduce(
+                force=force,
+                upstream=upstream,
+                pull=options.pull,
+                allow_missing=options.allow_missing,
+                no_commit=options.no_commit,
+            )
+            if done:
                 stage.dump(update_pipeline=False)
-            return "frozen or without a command"
-        if not force and not stage.changed():
-            return "unchanged"
+            return _settled(Outcome.UNCHANGED, "frozen or without a command")
+        if not force and not stage.changed(options.allow_missing, upstream):
+            return _settled(Outcome.UNCHANGED, "unchanged")
+        reason = "; ".join(map(str, changes(stage))) or "changed"
+        if not force and options.pull and self._pulled(stage, upstream):
+            return _settled(Outcome.RESTORED, "pulled from the remote", reason)
         stage.remove_outs(ignore_remove=False, force=False)
         if not force:
+            if options.pull:
+                _pull_missing_deps(stage)
             try:
-                self._repo.stage_cache.restore(stage)
+                self._repo.stage_cache.restore(
+                    stage, run_cache=not options.no_run_cache, pull=options.pull
+                )
             except RunCacheNotFoundError:
                 pass
             else:
-                _save(stage)
-                return "restored from the run cache"
-        stage.save_deps()
-        return None
+                self._save(stage)
+                return _settled(Outcome.RESTORED, "restored from the run cache", reason)
+        stage.save_deps(allow_missing=options.allow_missing)
+        return reason
+
+    def _pulled(self, stage: Stage, upstream: list[Stage] | None) -> bool:
+        """Download a stage's outputs if nothing but them is missing."""
+        if stage.changed(True, upstream):  # noqa: FBT003  # DVC's own signature
+            return False
+        try:
+            self._repo.pull(stage.addressing)
+            stage.checkout()
+        except CheckoutError:
+            return False
+        return True
+
+    def _upstream(self, stage: Stage) -> list[Stage]:
+        graph = get_active_graph(self._repo.index.graph)
+        return list(graph.successors(stage)) if stage in graph else []
 
     def _record(self, name: str, claim: ExitStack, made_from: object) -> None:
         def act() -> None:
             with self._locked():
-                # The claim excludes every other holder, this ledger included. The
-                # repository's lock is held now, so nobody can step in between.
+                # The claim excludes every other holder, this object included. The
+                # repository's lock is held now, so nothing can step in between.
                 claim.close()
                 stage = self._stage(name)
-                stage.save_deps()
+                stage.save_deps(allow_missing=self._options.allow_missing)
                 if _fingerprint(stage) != made_from:
-                    raise Changed(
-                        f"What stage {name!r} depends on was edited while it ran, so "
+                    raise DependencyChanged(
+                        f"A dependency of stage {name!r} was edited while it ran, so "
                         "its result was not recorded; run the pipeline again."
                     )
-                _save(stage)
+                self._save(stage)
 
         self._patiently(act)
+
+    def _save(self, stage: Stage) -> None:
+        """Record the outputs in the workspace, as `Stage.run` does."""
+        options = self._options
+        uncached = any(
+            not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs
+        )
+        stage.save(
+            allow_missing=options.allow_missing,
+            run_cache=not options.no_commit and not uncached,
+        )
+        if not options.no_commit:
+            stage.commit(allow_missing=options.allow_missing)
+        _dump(stage)
 
     def _claim(self, stage: Stage) -> AbstractContextManager[None]:
         """Hold the stage's files as `dvc repro` holds them while a command runs."""
@@ -218,7 +360,8 @@ class Ledger:
         return rwlock(  # type: ignore[no-any-return]  # DVC is not typed
             repo.tmp_dir,
             repo.fs,
-            # DVC knows a holder by pid and label: stages of one flow need their own.
+            # DVC identifies a holder by its pid and this label: stages of one process
+            # need different labels.
             f"{' '.join(sys.argv)} [{stage.addressing}]",
             [dep.fs_path for dep in stage.deps],
             [out.fs_path for out in stage.outs],
@@ -231,10 +374,10 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the repository, freshly read; nothing but this thread may use it."""
+        """Hold the repository, freshly read; only this thread may use it."""
         with (
             self._mutex,
-            _sentences(),
+            _as_project_errors(),
             lock_repo(self._repo),
             self._repo.scm_context(quiet=True),
         ):
@@ -246,7 +389,7 @@ class Ledger:
         while True:
             try:
                 return act()
-            except Busy as busy:
+            except ProjectBusy as busy:
                 if not self._wait:
                     raise
                 if not said:
@@ -255,81 +398,155 @@ class Ledger:
                 self._pause(BUSY_POLL_SECONDS)
 
 
-def complete(root: Path) -> bool:
-    """Return whether every output in dvc.lock is there: a glance, not a check."""
-    try:
-        stages = yaml.safe_load((root / "dvc.lock").read_bytes())["stages"]
-        outs = [out["path"] for stage in stages.values() for out in stage["outs"]]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return False
-    return all((root / path).exists() for path in outs)
+class _Planner:
+    """Follows a run stage by stage without running it."""
+
+    def __init__(self, repo: Repo, options: RunOptions) -> None:
+        self._repo = repo
+        self._options = options
+        self._effects: dict[str, Any] = {}
+        self._forced: set[str] = set()
+
+    def planned(
+        self,
+        name: str,
+        selected: SelectedStage,
+        stage: Stage,
+        last_seconds: float | None,
+    ) -> PlannedStage:
+        """Return what a run would do with the next stage."""
+        found = changes(stage, self._effects)
+        forced = self._options.force or name in self._forced
+        if forced:
+            found = [FORCED, *found]
+        hashes = self._restorable(stage) if found and not forced else None
+        action = Action.RESTORE if hashes is not None else Action.RUN
+        if not found:
+            action = Action.UNCHANGED
+        else:
+            for out in stage.outs:
+                self._effects[out.fs_path] = (hashes or {}).get(out.fs_path)
+            if self._options.force_downstream:
+                self._forced.update(selected.feeds)
+        commands = (
+            _enforce_cmd_list(stage.cmd) if stage.cmd and not stage.frozen else []
+        )
+        return PlannedStage(
+            name=name,
+            action=action,
+            changes=tuple(found),
+            upstream=selected.upstream,
+            description=selected.description,
+            commands=tuple(commands),
+            last_seconds=last_seconds,
+        )
+
+    def _restorable(self, stage: Stage) -> dict[str, Any] | None:
+        """Return the hashes that the outputs would have if restored; None if not."""
+        cache = self._repo.stage_cache
+        if (
+            not stage.cmd
+            or stage.frozen
+            or any(
+                _is_inside(path, dep.fs_path)
+                for path in self._effects
+                for dep in stage.deps
+            )
+        ):
+            return None
+        try:
+            entry = self._cache_entry(stage)
+            if entry is None:
+                return None
+            restored = cache._create_stage(entry, wdir=stage.wdir)  # noqa: SLF001  # what `restore` does, without the checkout
+            if not restored.outs_cached():
+                return None
+        except (DvcException, OSError):
+            return None
+        return {out.fs_path: out.hash_info for out in restored.outs}
+
+    def _cache_entry(self, stage: Stage) -> dict[str, Any] | None:
+        """Return what `StageCache.restore` would restore; None if nothing."""
+        if not _can_hash(stage):
+            return None
+        if (
+            not stage.changed_stage()
+            and stage.deps_cached()
+            and all(out.hash_info for out in stage.outs)
+        ):
+            return dict(to_single_stage_lockfile(stage))
+        if self._options.no_run_cache:
+            return None
+        stage.save_deps()
+        entry: dict[str, Any] | None = self._repo.stage_cache._load(stage)  # noqa: SLF001  # the lookup has no public name
+        return entry
 
 
-def _save(stage: Stage) -> None:
-    """Record the outputs that stand in the workspace, as `Stage.run` does."""
-    uncached = any(
-        not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs
-    )
-    stage.save(run_cache=not uncached)
-    stage.commit()
-    _dump(stage)
+def _is_inside(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def _settled(outcome: Outcome, message: str, reason: str = "") -> OpenStage:
+    return OpenStage(outcome, message, reason, [], {}, lambda: None)
 
 
 def _dump(stage: Stage) -> None:
-    """Write the stage into dvc.lock; unlike DVC's own `dump`, whole or not at all.
+    """Write a stage into dvc.lock: the whole file or nothing, unlike DVC's own `dump`.
 
-    The caller holds the repository, so nobody else is at the draft.
+    The caller holds the repository, so nothing else writes the draft.
     """
-    book = getattr(stage.dvcfile, "_lockfile", None)
-    if book is None:  # a data source, which has a file of its own
+    lockfile = getattr(stage.dvcfile, "_lockfile", None)
+    if lockfile is None:  # a .dvc file
         stage.dump(update_pipeline=False)
         return
-    path, draft = Path(book.path), Path(stage.repo.tmp_dir, "dvc.lock")
+    path, draft = Path(lockfile.path), Path(stage.repo.tmp_dir, "dvc.lock")
     before = set(stage.repo.scm_context.files_to_track)
     try:
         draft.write_bytes(path.read_bytes() if path.exists() else b"")
         Lockfile(stage.repo, str(draft)).dump(stage)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        error.filename = str(path)  # which a full disk does not tell
+        error.filename = str(path)  # a full disk does not name the file
         raise
     if stage.repo.scm_context.files_to_track != before:
-        stage.repo.scm_context.files_to_track = {*before, book.relpath}
+        stage.repo.scm_context.files_to_track = {*before, lockfile.relpath}
 
 
 def _fingerprint(stage: Stage) -> object:
-    """Return what the stage's result is a function of, comparable by equality."""
+    """Return what decides the stage's result, comparable by equality."""
     return stage.cmd, [(str(dep), dep.hash_info) for dep in stage.deps]
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """Raise what DVC raises as one sentence of ours."""
+def _as_project_errors() -> Iterator[None]:
+    """Raise DVC's errors as one sentence of ours."""
     try:
         yield
     except LockError as error:
-        raise Busy(sentence(error)) from error
+        raise ProjectBusy(describe(error)) from error
     except (DvcException, OSError) as error:
-        raise LedgerError(sentence(error)) from error
+        raise ProjectError(describe(error)) from error
     except (sqlite3.Error, DiskError, Timeout) as error:
-        raise LedgerError(
-            f"DVC's notes on files can't be used ({error}); see that there is room in "
-            "the folder that `dvc doctor` calls site_cache_dir, and that it is yours."
+        raise ProjectError(
+            f"DVC's database of file hashes can't be used ({error}); check that the "
+            "folder that `dvc doctor` calls site_cache_dir is yours and not full."
         ) from error
 
 
-def sentence(error: BaseException) -> str:
-    """Join the messages of an error and its causes: DVC's cause often says why."""
+def describe(error: BaseException) -> str:
+    """Join the messages of an error and its causes on one line."""
     messages = []
     link: BaseException | None = error
     while link is not None:
-        messages.append(" ".join(_words(link).split()))
+        messages.append(" ".join(_message(link).split()))
         link = link.__cause__
     return ": ".join(dict.fromkeys(filter(None, messages)))
 
 
-def _words(error: BaseException) -> str:
-    """Return an error's message; of the system's, as seen from the checkout."""
+def _message(error: BaseException) -> str:
+    """Return an error's message; the system's errors name files relative to here."""
     if isinstance(error, OSError) and isinstance(error.filename, str):
         return f"{os.path.relpath(error.filename)}: {error.strerror}"
     return str(error)

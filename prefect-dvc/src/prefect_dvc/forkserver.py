@@ -1,15 +1,17 @@
-"""Start a stage's `python -m` command from a server that has its imports done.
+"""Fork `python -m` commands from a process that has imported their heavy libraries.
 
-Importing torch, scikit-learn and the rest costs a fresh interpreter seconds. Here one
-process imports them, once, in the background, and every stage is forked from it, in
-milliseconds: still a process of its own, which can be watched and killed. The project's
-own modules each stage imports itself, as they stand on disk by then.
+Importing torch or scikit-learn costs a fresh interpreter seconds. Here one process
+imports the modules that the project names (`preload` in `[tool.prefect-dvc]`) once, in
+the background, and each command is forked from it in milliseconds: still a process of
+its own, which can be watched and killed. A command imports the project's own modules
+itself, as they are on disk at that moment.
 
-The server is multiprocessing's forkserver. It ends with the process that started it.
+The server is multiprocessing's forkserver. It ends with the process that started it. A
+preloaded module must not touch a GPU or start threads when it is imported: neither
+survives a fork.
 """
 
 import atexit
-import functools
 import multiprocessing
 import os
 import re
@@ -25,29 +27,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 
-# What the stages import, in their order. None of these touches CUDA when imported,
-# which would not live through a fork.
-PRELOAD = [
-    "pydantic",
-    "yaml",
-    "threadpoolctl",
-    "requests",
-    "tqdm",
-    "numpy",
-    "pandas",
-    "pandera.pandas",
-    "safetensors.numpy",
-    "sklearn.linear_model",
-    "sklearn.multiclass",
-    "torch",
-    "torch.optim.sgd",
-    "safetensors.torch",
-    "sklearn.metrics",
-    "scipy.stats",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-]
-# Nor do they start threads, which would not either, if told so.
+# Keeps the numeric libraries from starting threads while they are imported.
 ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -60,24 +40,25 @@ PLAIN = re.compile(r"python -m [\w.]+( [\w.,:/=@+-]+)*")
 WAIT_SECONDS = 0.02
 
 _context = multiprocessing.get_context("forkserver")
-# multiprocessing is not made for threads: a start polls every child there is, and of
-# two that poll one at once, one reads its status, the other takes it for lost (255).
+# multiprocessing is not thread-safe: starting a child polls every other one, and of two
+# threads that poll the same child, one reads its status and the other gets 255.
 _one_at_a_time = threading.RLock()
+# The event of the server, once it was started.
+_server: list[threading.Event] = []
 
 
-def warm_up() -> threading.Event:
-    """Start the server in the background; the event says when it can be used.
+def start(preload: tuple[str, ...]) -> threading.Event:
+    """Start the server in the background; the event is set once it can be used.
 
-    Call it first thing in a program that will need it: it sets environment variables
-    for a moment.
+    A process has one server: only the first call decides what is preloaded. The call
+    sets environment variables for a moment, so make it early in a program.
     """
     with _one_at_a_time:
-        return _warm_up()
+        return _server[0] if _server else _start(preload)
 
 
-@functools.cache
-def _warm_up() -> threading.Event:
-    _context.set_forkserver_preload(PRELOAD)
+def _start(preload: tuple[str, ...]) -> threading.Event:
+    _context.set_forkserver_preload(list(preload))
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     # Ctrl-C is for this program. The server ignores it too, but not while it imports.
@@ -94,13 +75,14 @@ def _warm_up() -> threading.Event:
             if value is not None:
                 os.environ[name] = value
     ready = threading.Event()
+    _server.append(ready)
     threading.Thread(target=_wait_for_server, args=[ready], daemon=True).start()
     return ready
 
 
 def can_run(command: str) -> bool:
-    """Return whether `command` is of the kind that can be forked, and can be now."""
-    return bool(PLAIN.fullmatch(command)) and warm_up().is_set()
+    """Return whether `command` is plain `python -m ...`, and the server is ready."""
+    return bool(PLAIN.fullmatch(command)) and bool(_server) and _server[0].is_set()
 
 
 class Forked:
@@ -174,7 +156,7 @@ def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> 
 
 def _end_server() -> None:
     """End the server even while it imports, when it does not look for the end yet."""
-    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001  # it is told nowhere else
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001  # it has no public name
     if server is not None:
         os.kill(server, signal.SIGKILL)
 

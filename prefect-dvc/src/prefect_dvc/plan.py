@@ -1,82 +1,119 @@
-"""A flow's plan: the stages in the order of the data, written down once.
+"""What a run would do, stage by stage, and why."""
 
-A plan is a function of a `Planner`. Given a `Trace` it only says what comes after what,
-which `check` holds to dvc.yaml; given the stages themselves, it runs them.
-"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
-
-from prefect_dvc.dvc_repo import LedgerError, Plan
-
-Step = TypeVar("Step")
-
-WORD = re.compile(r"[\w@.-]+")
+from prefect_dvc.tables import table
 
 
-class Planner(Protocol[Step]):
-    """What a plan is written against: `Trace` to look at it, `Stages` to run it."""
+class Action(StrEnum):
+    """What a run would do with a stage.
 
-    def step(self, name: str, *after: Step) -> Step:
-        """Add stage `name`, which reads what the steps `after` made."""
-        ...
-
-    def each(self, name: str, *after: Step) -> list[Step]:
-        """Add every stage that dvc.yaml makes of the template `name`."""
-        ...
-
-
-class Trace:
-    """A planner that only writes down the edges of a plan."""
-
-    def __init__(self, stages: Mapping[str, Plan]) -> None:
-        self._stages = stages
-        self.edges: dict[str, frozenset[str]] = {}
-
-    def step(self, name: str, *after: str) -> str:
-        """Note the edges into stage `name`."""
-        self.edges[name] = frozenset(after)
-        return name
-
-    def each(self, name: str, *after: str) -> list[str]:
-        """Note the edges into every stage of the template `name`."""
-        return [self.step(stage, *after) for stage in of_template(name, self._stages)]
-
-
-def check(plan: Callable[[Trace], object], stages: Mapping[str, Plan]) -> None:
-    """Hold a flow's plan to the graph in dvc.yaml.
-
-    Raises:
-        LedgerError: a stage, or an edge between two, stands in one of them only; or a
-            stage has a name that a shell would not take for one word.
+    `RUN` is what is known before anything runs. A stage that reads the output of a
+    stage that runs turns out to be unchanged if that output comes out the same.
     """
-    for name in stages:
-        # dvc.yaml makes names of keys in params.yaml, and puts those into commands.
-        if not WORD.fullmatch(name):
-            raise LedgerError(
-                f"Stage {name!r} has a name that a shell would take for more than a "
-                "word; rename it, in params.yaml if dvc.yaml has it from there."
-            )
-    trace = Trace(stages)
-    plan(trace)
-    graph = {name: stage.after for name, stage in stages.items()}
-    for name in sorted(graph.keys() | trace.edges.keys()):
-        in_flow, in_dvc = trace.edges.get(name), graph.get(name)
-        if in_flow != in_dvc:
-            raise LedgerError(
-                f"The flow and dvc.yaml differ in stage {name!r}: it comes after "
-                f"{_names(in_flow)} in the flow, after {_names(in_dvc)} in dvc.yaml; "
-                "make the two the same."
-            )
+
+    UNCHANGED = "unchanged"
+    RESTORE = "restore"
+    RUN = "run"
 
 
-def of_template(name: str, stages: Mapping[str, Plan]) -> list[str]:
-    """Return the stages that dvc.yaml's `foreach` or `matrix` makes of `name`."""
-    return [stage for stage in stages if stage.startswith(f"{name}@")]
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs from what dvc.lock records of a stage.
+
+    Attributes:
+        what: `dependency`, `parameter`, `output`, `command`, or `stage`.
+        name: a path, or the key of a parameter; empty for a command or stage.
+        how: for example `changed`, `missing`, `new`.
+        old: what dvc.lock records: an MD5, a value, a command; None if nothing.
+        new: what is there now; None if nothing.
+    """
+
+    what: str
+    name: str
+    how: str
+    old: str | None = None
+    new: str | None = None
+
+    def __str__(self) -> str:
+        subject = " ".join(filter(None, [self.what, self.name]))
+        values = f" from {self.old} to {self.new}" if self.old and self.new else ""
+        return f"{subject} {self.how}{values}"
 
 
-def _names(stages: frozenset[str] | None) -> str:
-    if stages is None:
-        return "nothing (it is not there)"
-    return ", ".join(sorted(stages)) or "nothing"
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a plan.
+
+    Attributes:
+        name: the stage, as DVC addresses it.
+        action: what a run would do.
+        changes: every difference from dvc.lock; empty if the stage is unchanged.
+        upstream: names of the stages whose outputs it reads.
+        description: `desc` in dvc.yaml.
+        commands: what a run would execute.
+        last_seconds: how long its commands took the last time; None if unknown.
+    """
+
+    name: str
+    action: Action
+    changes: tuple[Change, ...]
+    upstream: tuple[str, ...]
+    description: str
+    commands: tuple[str, ...]
+    last_seconds: float | None
+
+    @property
+    def reason(self) -> str:
+        """The changes in one line."""
+        return "; ".join(map(str, self.changes))
+
+
+@dataclass(frozen=True)
+class Plan(Sequence[PlannedStage]):
+    """The stages that a run would visit, each after those it needs.
+
+    `str(plan)` is a table.
+    """
+
+    stages: tuple[PlannedStage, ...]
+
+    def stage(self, name: str) -> PlannedStage:
+        """Return what is planned for stage `name`.
+
+        Raises:
+            KeyError: the plan does not include it.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
+
+    def with_action(self, action: Action) -> list[PlannedStage]:
+        """Return the stages with this action."""
+        return [stage for stage in self.stages if stage.action is action]
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204  # int or slice, as for any sequence
+        return self.stages[index]
+
+    def __iter__(self) -> Iterator[PlannedStage]:
+        return iter(self.stages)
+
+    def __str__(self) -> str:
+        return table(
+            ["stage", "action", "last", "reason"],
+            [
+                [
+                    stage.name,
+                    stage.action.value,
+                    f"{stage.last_seconds:.1f} s" if stage.last_seconds else "",
+                    stage.reason,
+                ]
+                for stage in self.stages
+            ],
+        )

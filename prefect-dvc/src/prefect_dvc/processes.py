@@ -1,8 +1,8 @@
-"""Run the commands of stages as child processes that can be watched and stopped.
+"""Run commands as child processes whose output is read and that can be stopped.
 
 Every child leads a process group of its own. A watchdog process ends the groups that
-are still there when this process dies by whatever means, `kill -9` included, so that
-nobody goes on writing into a checkout that the next run takes for its own.
+are left when this process dies, even by `kill -9`, so that no orphan goes on writing
+into a project while the next run works there.
 """
 
 import codecs
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from prefect_dvc import forkserver
+from prefect_dvc.errors import CommandFailed, Stopped, TimedOut
 
 Child = subprocess.Popen[bytes] | forkserver.Forked
 
 POLL_SECONDS = 0.02
-# A child has this long to end by itself once asked, then it is killed. It removes what
-# it was writing, which takes no time, but on a busy machine it must get its turn first.
+# A child that is asked to end has this long before it is killed. It only removes what
+# it was writing, but on a busy machine it must be scheduled first.
 GRACE_SECONDS = 3.0
 # How long to listen to a grandchild that outlives the child.
 LISTEN_SECONDS = 1.0
@@ -45,51 +46,12 @@ for group in groups:
 """
 
 
-# Becomes the command once told to; without a word, its teller is dead and so is it.
+# Waits for a line, then becomes the command; exits if this process died first.
 GATE = ["/bin/sh", "-c", 'read -r word && exec "$0" "$@" </dev/null']
 
 
-class Stopped(Exception):
-    """The run was told to stop."""
-
-
-class TimedOut(Exception):
-    """A command took longer than it may."""
-
-
-class CommandFailed(Exception):
-    """A command ended with another status than 0.
-
-    Attributes:
-        status: the exit status; negative: the signal that ended it.
-        last_line: the last line that it printed, which is its reason.
-    """
-
-    def __init__(self, status: int, last_line: str) -> None:
-        super().__init__(status, last_line)
-        self.status = status
-        self.last_line = last_line
-
-    @property
-    def reason(self) -> str:
-        """Why it failed: its own last line, where it gave one."""
-        how = (
-            f"was ended by signal {-self.status}"
-            if self.status < 0
-            else f"ended with status {self.status}"
-        )
-        return self.last_line or f"The command {how} and gave no reason."
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Let `python` in a command mean the interpreter that runs the flow."""
+    """Return an environment in which `python` is the interpreter that runs the flow."""
     here = str(Path(sys.executable).parent)
     return {
         **inherited,
@@ -99,11 +61,12 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class Children:
-    """Child processes of one flow run, at most one per core at a time."""
+class Processes:
+    """The child processes of one run."""
 
-    def __init__(self, cores: int) -> None:
-        self._cores = threading.BoundedSemaphore(cores)
+    def __init__(self) -> None:
+        # Modules for the server that commands are forked from; none: no such server.
+        self.preload: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._watchdog = subprocess.Popen(  # noqa: S603  # a constant program
             [sys.executable, "-S", "-E", "-c", WATCHDOG],
@@ -125,27 +88,13 @@ class Children:
         self._stop.set()
 
     def pause(self, seconds: float) -> None:
-        """Sleep, unless told to stop.
+        """Sleep, unless the run is stopped.
 
         Raises:
-            Stopped: the run was told to stop.
+            Stopped: the run was stopped.
         """
         if self._stop.wait(seconds):
             raise Stopped
-
-    @contextmanager
-    def core(self) -> Iterator[None]:
-        """Hold one core, after waiting for it.
-
-        Raises:
-            Stopped: the run was told to stop before one was free.
-        """
-        while not self._cores.acquire(timeout=POLL_SECONDS):
-            self.pause(0)
-        try:
-            yield
-        finally:
-            self._cores.release()
 
     def run(
         self,
@@ -165,7 +114,7 @@ class Children:
         Raises:
             CommandFailed: it ended with another status than 0.
             TimedOut: it took longer than `timeout`.
-            Stopped: the run was told to stop.
+            Stopped: the run was stopped.
         """
         deadline = time.monotonic() + timeout if timeout else float("inf")
         self.pause(0)
@@ -184,8 +133,10 @@ class Children:
 
     @contextmanager
     def _started(self, command: list[str], process: dict[str, Any]) -> Iterator[Child]:
-        """Yield the running command; nothing of it is left afterwards."""
+        """Yield the running command; its process group is gone afterwards."""
         child: Child
+        if self.preload:
+            forkserver.start(self.preload)
         if forkserver.can_run(command[-1]):
             child = forkserver.Forked(command[-1], process["cwd"], process["env"])
         else:
@@ -197,7 +148,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._tell_watchdog(f"+{child.pid}")
+        self._send_to_watchdog(f"+{child.pid}")
         try:
             if isinstance(child, subprocess.Popen):
                 assert child.stdin
@@ -206,21 +157,21 @@ class Children:
             yield child
         finally:
             _end(child)
-            self._tell_watchdog(f"-{child.pid}")
+            self._send_to_watchdog(f"-{child.pid}")
 
-    def _tell_watchdog(self, line: str) -> None:
+    def _send_to_watchdog(self, line: str) -> None:
         assert self._watchdog.stdin
         self._watchdog.stdin.write(line + "\n")
 
 
 class _Lines:
-    """A thread that hands on the lines of a child's output as they come."""
+    """A thread that passes on the lines of a child's output as they come."""
 
     def __init__(self, child: Child, on_line: Callable[[str], None]) -> None:
         self.last = ""
         self.failure: Exception | None = None
         self._on_line = on_line
-        # In the caller's context, or else Prefect would not know whose lines these are.
+        # In the caller's context: Prefect's logger finds the task run there.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._pump, child.stdout), daemon=True
@@ -230,7 +181,7 @@ class _Lines:
     def join(self) -> None:
         """Wait for the rest of the output.
 
-        A grandchild that outlives the child may hold the pipe: it is not waited for.
+        Doesn't wait for a grandchild that outlives the child and holds the pipe.
         """
         self._thread.join(timeout=LISTEN_SECONDS)
 
@@ -242,29 +193,29 @@ class _Lines:
                 # A carriage return ends a line too: progress bars rewrite theirs.
                 *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
                 for line in lines:
-                    self._hand_on(line)
-        self._hand_on(pending)
+                    self._pass_on(line)
+        self._pass_on(pending)
 
-    def _hand_on(self, line: str) -> None:
+    def _pass_on(self, line: str) -> None:
         if line.strip():
             self.last = line.strip()
             try:
                 self._on_line(line.rstrip())
             except Exception as failure:  # noqa: BLE001  # raised in the caller's thread
-                # The pipe must be read on, or the child would wait for ever.
+                # Go on reading: a full pipe would block the child.
                 self.failure = failure
 
 
 def _end(child: Child) -> None:
     """End the child's process group: ask, wait, kill.
 
-    The whole group is waited for: a shell dies at once, the step under it tidies up.
+    Waits for the whole group: a shell dies at once, its child still cleans up.
     """
     deadline = time.monotonic() + GRACE_SECONDS
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
         while time.monotonic() < deadline:
-            child.poll()  # or it would be there, dead, until somebody asks
+            child.poll()  # a dead child stays in the group until its status is read
             os.killpg(child.pid, 0)
             time.sleep(POLL_SECONDS)
         os.killpg(child.pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""DVC's note of who works on which files, `.dvc/tmp/rwlock`: whole or not at all.
+"""DVC's file of read and write locks, `.dvc/tmp/rwlock`, written atomically.
 
-DVC writes it in place, each time it looks at a stage. A process that is killed in that
-moment leaves half of it, or nothing, and every command of DVC refuses that from then
-on. Here it is written to a temporary name and renamed, and what `dvc` left is mended.
+DVC writes it in place, each time it looks at a stage. A process that is killed at that
+moment leaves half a file, or an empty one, and every later DVC command refuses it. Here
+it is written under a temporary name and renamed, and a broken one is removed.
 """
 
 import io
@@ -17,11 +17,11 @@ from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, make_lock
 
 
-class WholeClaims(LocalFileSystem):  # type: ignore[misc]  # DVC is not typed
-    """The file system of this machine, on which that one file is replaced whole."""
+class AtomicRwlock(LocalFileSystem):  # type: ignore[misc]  # DVC is not typed
+    """The local file system, on which that one file is written atomically."""
 
     def open(self, path: str, mode: str = "r", **options: Any) -> Any:
-        """Open a file, as DVC does it."""
+        """Open a file as DVC does."""
         if mode == "w" and Path(path).name == RWLOCK_FILE:
             return _whole(Path(path))
         return super().open(path, mode, **options)
@@ -29,7 +29,7 @@ class WholeClaims(LocalFileSystem):  # type: ignore[misc]  # DVC is not typed
 
 @contextmanager
 def _whole(path: Path) -> Iterator[io.StringIO]:
-    # Only one at a time edits the note: DVC holds its guard meanwhile.
+    # DVC holds `rwlock.lock` meanwhile, so there is one writer at a time.
     note = io.StringIO()
     yield note
     draft = path.with_name(f"{path.name}.draft")
@@ -40,19 +40,19 @@ def _whole(path: Path) -> Iterator[io.StringIO]:
         draft.unlink(missing_ok=True)
         content = note.getvalue().encode()
         if not path.exists() or len(content) > path.stat().st_size:
-            error.filename = str(path)  # which a full disk does not tell
+            error.filename = str(path)  # a full disk does not name the file
             raise
-        # A full disk has room for less than what stands there already.
+        # A full disk has room for a content that is not longer than the old one.
         with path.open("r+b") as file:
             file.write(content)
             file.truncate()
 
 
-def mend(repo: Repo) -> None:
-    """Remove the note if it can't be read; who was in it can't be told any more.
+def repair(repo: Repo) -> None:
+    """Remove the file if it can't be read: its holders are unknown anyway.
 
     Raises:
-        LockError: a command of DVC is writing it.
+        LockError: another DVC command is writing it.
     """
     path = Path(repo.tmp_dir, RWLOCK_FILE)
     guard = make_lock(

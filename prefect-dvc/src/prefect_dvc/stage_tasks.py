@@ -1,276 +1,316 @@
-"""Run DVC's stages as Prefect tasks: a task each, unchanged by DVC's own rules.
+"""Run the stages of a project as Prefect tasks: one task per stage.
 
-`Stages` is what a plan runs on: it submits each stage as a task of that
-name, whose description and settings stand in dvc.yaml (`desc` and `meta.prefect`).
-An unchanged stage ends in the state Cached; a failed one leaves its siblings alone.
+A stage's task has the stage's name; its description and settings come from dvc.yaml
+(`desc` and `meta.prefect`), its edges from DVC's graph. An unchanged stage ends in the
+state Cached.
 """
 
+import errno
+import fnmatch
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from prefect import Task
+from prefect import Task, allow_failure
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from prefect.states import Cancelled, Completed, Failed
 
-from prefect_dvc.dvc_repo import Entry, Ledger, LedgerError, Plan
-from prefect_dvc.file_lock import try_lock
-from prefect_dvc.plan import of_template
-from prefect_dvc.processes import (
-    Children,
-    CommandFailed,
-    Stopped,
-    TimedOut,
-    available_cores,
-    environment,
-)
+from prefect_dvc import history
+from prefect_dvc.commands import Commands
+from prefect_dvc.cores import Cores
+from prefect_dvc.dvc_repo import DvcRepo, OpenStage, SelectedStage
+from prefect_dvc.errors import CommandFailed, ProjectError, Stopped, TimedOut
+from prefect_dvc.events import Events
+from prefect_dvc.options import RunOptions, StageOptions
+from prefect_dvc.processes import Processes, environment
 from prefect_dvc.progress import Listener
-from tasks.runtime.cli import told
+from prefect_dvc.results import Outcome, RunResult, StageResult
 
-LOCK_POLL_SECONDS = 0.2
+UNAVAILABLE = "Unavailable"
+SKIPPED = "Skipped"
 
-
-class Options(BaseModel):
-    """`meta.prefect` of a stage in dvc.yaml.
-
-    Attributes:
-        retries: how often to try again when the stage says that a second try may pass
-            (exit status 75); any other failure is final.
-        retry_delay_seconds: pause before each retry.
-        timeout_seconds: how long one of the stage's commands may run.
-        tags: of the task run, besides the flow run's.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    retries: int = Field(0, ge=0)
-    retry_delay_seconds: list[float] = []
-    timeout_seconds: float | None = Field(None, gt=0)
-    tags: list[str] = []
+Hook = Callable[[StageResult], object]
 
 
-class Stages:
-    """The stages of one checkout during one flow run.
+@dataclass
+class _Progress:
+    """What has happened so far in a run."""
 
-    Attributes:
-        children: the processes of the run.
+    results: dict[str, StageResult] = field(default_factory=dict)
+    forced: set[str] = field(default_factory=set)
+    failed: str | None = None
+
+
+class ProjectRun:
+    """A run of a project inside the current flow; `DvcProject.open` makes one.
+
+    `run["train"]` is the Prefect future of a submitted stage.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        children: Children,
-        chosen: Mapping[str, Plan],
+        repo: DvcRepo,
+        processes: Processes,
+        selected: Mapping[str, SelectedStage],
+        options: RunOptions,
         *,
-        force: bool,
+        jobs: int,
+        hooks: Iterable[tuple[str, Hook]] = (),
+        events: Events | None = None,
     ) -> None:
-        self._ledger = ledger
-        self.children = children
-        self._chosen = chosen
-        self._options = {name: _options(name, plan) for name, plan in chosen.items()}
-        self._force = force
-        self._futures: list[PrefectFuture[Any]] = []
-        self._besides: list[PrefectFuture[Any]] = []
-
-    def step(
-        self, name: str, *after: PrefectFuture[Any] | None
-    ) -> PrefectFuture[Any] | None:
-        """Submit stage `name` as a task; None if the flow was not asked for it."""
-        if name not in self._chosen:
-            return None
-        options = self._options[name]
-        task: Task[[str, float | None], State[Any]] = Task(
-            self._run,
-            name=name.partition("@")[0],
-            task_run_name=name,
-            description=self._chosen[name].description,
-            tags=options.tags,
-            retries=options.retries,
-            retry_delay_seconds=options.retry_delay_seconds or None,
-            retry_condition_fn=_may_pass_next_time,
-            # DVC alone decides what is unchanged; Prefect's cache takes an output that
-            # was deleted or corrupted for one that is there.
-            cache_policy=NO_CACHE,
-            persist_result=False,
+        self._repo = repo
+        self._processes = processes
+        self._selected = selected
+        self._options = options
+        self._stage_options = {
+            name: StageOptions.of(name, stage.meta) for name, stage in selected.items()
+        }
+        self._cores = Cores(
+            jobs,
+            {name: stage.upstream for name, stage in selected.items()},
+            history.read(repo.root),
         )
-        future: PrefectFuture[Any] = task.submit(
-            name,
-            options.timeout_seconds,
-            wait_for=[step for step in after if step],
-            return_state=False,
-        )
-        self._futures.append(future)
-        return future
+        self._hooks = tuple(hooks)
+        self._events = events or Events()
+        self._progress = _Progress()
+        self._stages: dict[str, PrefectFuture[Any]] = {}
+        self._others: list[PrefectFuture[Any]] = []
 
-    def each(
-        self, name: str, *after: PrefectFuture[Any] | None
-    ) -> list[PrefectFuture[Any] | None]:
-        """Submit every stage that dvc.yaml makes of the template `name`."""
-        return [self.step(stage, *after) for stage in of_template(name, self._chosen)]
+    def __contains__(self, name: object) -> bool:
+        """Whether the run visits stage `name`."""
+        return name in self._selected
 
-    def beside(
+    def __getitem__(self, name: str) -> PrefectFuture[Any]:
+        return self._stages[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The stages that the run visits, each after those it needs."""
+        return list(self._selected)
+
+    def submit_all(self) -> None:
+        """Submit every stage as a task, after the tasks of the stages it needs."""
+        for name in self._selected:
+            self._submit(name)
+
+    def after(
         self,
+        upstream: str | Sequence[str],
         name: str,
-        description: str,
-        body: Callable[[Children], State[Any]],
+        body: Callable[[Commands], Any],
+        *,
+        description: str | None = None,
         retry_delay_seconds: Sequence[float] = (),
-    ) -> State[Any]:
-        """Run a task that is no stage, after all that were submitted; wait for it.
+    ) -> PrefectFuture[Any]:
+        """Submit a task that is not a stage, once the stages `upstream` have ended.
 
-        It is tried again, after each of these delays, while it ends Unavailable.
+        Args:
+            upstream: one or several submitted stages; the task does not run if one of
+                them fails.
+            name: the task's name.
+            body: called in the task; gets `Commands` to run commands with, and returns
+                the task's result or a Prefect state. A state named `Unavailable` makes
+                the task run again.
+            description: the task's description in the Prefect UI.
+            retry_delay_seconds: pauses before the second, third, ... attempt.
         """
-        task: Task[[], State[Any]] = Task(
-            lambda: body(self.children),
+        needed = [upstream] if isinstance(upstream, str) else upstream
+        task: Task[[], Any] = Task(
+            lambda: body(Commands(name, self._processes, self._cores)),
             name=name,
             task_run_name=name,
             description=description,
             retries=len(retry_delay_seconds),
             retry_delay_seconds=list(retry_delay_seconds) or None,
-            retry_condition_fn=_may_pass_next_time,
+            retry_condition_fn=_is_unavailable,
             cache_policy=NO_CACHE,
             persist_result=False,
         )
         future: PrefectFuture[Any] = task.submit(
-            wait_for=self._futures[-1:], return_state=False
+            wait_for=[self._stages[stage] for stage in needed], return_state=False
         )
-        self._besides.append(future)
-        future.wait()
-        return future.state
+        self._others.append(future)
+        return future
 
-    def chose(self, name: str) -> bool:
-        """Return whether the flow was asked for stage `name`."""
-        return name in self._chosen
-
-    def finish(self) -> list[State[Any]]:
-        """Wait for all tasks; return the stages' states, which decide the flow's."""
-        for future in (*self._futures, *self._besides):
+    def wait(self) -> RunResult:
+        """Wait for all submitted stages; return their outcomes."""
+        for future in self._stages.values():
             future.wait()
-        return [future.state for future in self._futures]
+        return RunResult(
+            tuple(self._result(name, future) for name, future in self._stages.items()),
+            errors_ignored=self._options.ignore_errors,
+        )
 
-    def _run(self, name: str, timeout: float | None) -> State[Any]:
-        """Be the body of a stage's task."""
+    def states(self) -> list[State[Any]]:
+        """Wait for all submitted stages; return the states of their tasks."""
+        self.wait()
+        return [future.state for future in self._stages.values()]
+
+    def finish(self) -> None:
+        """Wait for every task of the run; record how long the stages took."""
+        for future in (*self._stages.values(), *self._others):
+            future.wait()
+        history.write(
+            self._repo.root,
+            {
+                result.name: result.seconds
+                for result in self._progress.results.values()
+                if result.outcome is Outcome.RAN
+            },
+        )
+
+    def _submit(self, name: str) -> None:
+        options = self._stage_options[name]
+        task: Task[[str], State[Any]] = Task(
+            self._run,
+            name=name.partition("@")[0],
+            task_run_name=name.replace("{", "{{").replace("}", "}}"),
+            description=self._selected[name].description,
+            tags=options.tags,
+            retries=options.retries,
+            retry_delay_seconds=options.retry_delay_seconds or None,
+            retry_condition_fn=_is_unavailable,
+            # DVC alone decides what is unchanged. Prefect's cache would take an output
+            # that was deleted or corrupted for a good one.
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+        upstream = [self._stages[up] for up in self._selected[name].upstream]
+        goes_on = self._options.ignore_errors or self._options.single_item
+        self._stages[name] = task.submit(
+            name,
+            wait_for=[allow_failure(up) for up in upstream] if goes_on else upstream,
+            return_state=False,
+        )
+
+    def _run(self, name: str) -> State[Any]:
+        """Run one stage, as the body of its task."""
+        goes_on = self._options.keep_going or self._options.ignore_errors
+        if (failed := self._progress.failed) and not goes_on:
+            message = f"Not started, because {failed} failed."
+            result = StageResult(name, Outcome.SKIPPED, 0, message)
+            state: State[Any] = Cancelled(name=SKIPPED, message=message)
+        else:
+            result, state = self._attempt(name)
+        self._progress.results[name] = result
+        if result.outcome.up_to_date or goes_on:
+            self._cores.ended(name)
+        else:
+            self._progress.failed = name
+        if self._options.force_downstream and (
+            result.outcome in {Outcome.RAN, Outcome.RESTORED}
+            or self._options.force
+            or name in self._progress.forced
+        ):
+            self._progress.forced.update(self._selected[name].feeds)
+        self._events.ended(result)
+        self._call_hooks(result)
+        return state
+
+    def _attempt(self, name: str) -> tuple[StageResult, State[Any]]:  # noqa: PLR0911  # one for each kind of end
         try:
-            self.children.pause(0)
-            with self._ledger.entry(name, force=self._force) as entry:
-                if entry.unchanged:
-                    return Completed(
-                        name="Cached", message=f"{name}: {entry.unchanged}"
-                    )
-                return self._execute(name, entry, timeout)
+            self._processes.pause(0)
+            force = name in self._progress.forced
+            with self._repo.opened(name, force=force) as stage:
+                if stage.outcome is None:
+                    return self._execute(name, stage)
+                result = StageResult(
+                    name, stage.outcome, 0, f"{name}: {stage.message}", stage.reason
+                )
+                return result, Completed(name="Cached", message=result.message)
         except CommandFailed as failure:
-            return _failed(failure)
+            retry = failure.status == os.EX_TEMPFAIL
+            return _failed(name, failure.reason, UNAVAILABLE if retry else "Failed")
         except TimedOut as failure:
-            return Failed(name="TimedOut", message=f"{name} {failure}.")
+            return _failed(name, f"{name} {failure}.", "TimedOut")
         except Stopped:
-            return Failed(name="Stopped", message=f"{name} was stopped with the flow.")
-        except (LedgerError, OSError) as error:
-            return Failed(
-                message=told(error) if isinstance(error, OSError) else str(error)
-            )
+            return _failed(name, f"{name} was stopped with the flow.", "Stopped")
+        except ProjectError as error:
+            return _failed(name, str(error))
+        except OSError as error:
+            return _failed(name, _system_error(error))
 
-    def _execute(self, name: str, entry: Entry, timeout: float | None) -> State[Any]:
+    def _execute(self, name: str, stage: OpenStage) -> tuple[StageResult, State[Any]]:
         logger = get_run_logger()
         listener = Listener(name, logger.info)
-        process = entry.process | {"env": environment(entry.process["env"])}
-        with self.children.core():
+        process = stage.process | {"env": environment(stage.process["env"])}
+        options = self._stage_options[name]
+
+        def on_line(line: str) -> None:
+            self._events.printed(name, line)
+            listener(line)
+
+        with self._cores.held(name, options.cores, pause=self._processes.pause):
+            logger.info("%s runs: %s", name, stage.reason)
+            self._events.started(name, stage.reason)
             started = time.monotonic()
-            for command in entry.commands:
-                # The words of dvc.yaml, which a shell is given last.
+            for command in stage.commands:
+                # A shell's last argument: the command as dvc.yaml has it.
                 logger.info("Running %s", command[-1])
-                self.children.run(command, process, listener, timeout)
-            entry.record()
+                self._processes.run(command, process, on_line, options.timeout_seconds)
+            stage.record()
         seconds = time.monotonic() - started
-        return Completed(message=f"{name} ran in {seconds:.1f} s")
+        message = f"{name} ran in {seconds:.1f} s"
+        result = StageResult(name, Outcome.RAN, seconds, message, stage.reason)
+        return result, Completed(message=message)
+
+    def _call_hooks(self, result: StageResult) -> None:
+        for pattern, hook in self._hooks:
+            if not fnmatch.fnmatchcase(result.name, pattern):
+                continue
+            try:
+                hook(result)
+            except Exception:  # noqa: BLE001  # a user's code may raise anything
+                get_run_logger().exception(
+                    "The hook %r failed; the stage's outcome stays as it is.", hook
+                )
+
+    def _result(self, name: str, future: PrefectFuture[Any]) -> StageResult:
+        """Return a stage's outcome, also if its task never started."""
+        if result := self._progress.results.get(name):
+            return result
+        message = str(future.state.message or future.state.name)
+        outcome = Outcome.SKIPPED if future.state.name == "NotReady" else Outcome.FAILED
+        if outcome is Outcome.SKIPPED:
+            message = "A stage that it needs failed."
+        return StageResult(name, outcome, 0, message)
 
 
-@contextmanager
-def opened(
-    root: Path, targets: list[str], *, force: bool, wait: bool
-) -> Iterator[tuple[Stages, Mapping[str, Plan]]]:
-    """Yield the stages of the checkout at `root`, and what DVC says of all of them.
-
-    One flow at a time works in a checkout: with `wait` a second one waits for the
-    first, and then finds everything Cached.
+def project_root(folder: Path) -> Path:
+    """Return the absolute path of a project's folder.
 
     Raises:
-        LedgerError: DVC refuses the checkout or a target, or (without `wait`) another
-            flow is running in it.
+        ProjectError: it does not exist.
     """
-    root = root.resolve()
-    with chdir(root), Children(available_cores()) as children:
-        say = get_run_logger().info
-        ledger = Ledger(root, wait=wait, say=say, pause=children.pause)
-        with one_flow(root, wait=wait, pause=children.pause):
-            everything = ledger.plan()
-            chosen = ledger.plan(targets) if targets else everything
-            stages = Stages(ledger, children, chosen, force=force)
-            try:
-                yield stages, everything
-            finally:
-                # Nobody of ours writes any more when the next flow gets the lock.
-                children.stop()
-                stages.finish()
+    root = folder.resolve()
+    if not root.is_dir():
+        raise ProjectError(f"{folder} is not a folder.")
+    return root
 
 
-@contextmanager
-def one_flow(
-    root: Path, *, wait: bool, pause: Callable[[float], object]
-) -> Iterator[None]:
-    """Hold the kernel's lock on the checkout: it can't outlive its holder."""
-    with _lock_file(root) as lock:
-        said = False
-        while not try_lock(lock):
-            if not wait:
-                raise LedgerError(
-                    f"Another flow is running in {root.name}; wait for it, or run "
-                    "without --no-wait."
-                )
-            if not said:
-                get_run_logger().info("Another flow is running here; waiting for it.")
-                said = True
-            pause(LOCK_POLL_SECONDS)
-        yield
+def _failed(
+    name: str, message: str, state: str = "Failed"
+) -> tuple[StageResult, State[Any]]:
+    result = StageResult(name, Outcome.FAILED, 0, message)
+    return result, Failed(name=state, message=message)
 
 
-def working(root: Path) -> bool:
-    """Return whether a flow works in the checkout at `root`."""
-    with _lock_file(root) as lock:
-        return not try_lock(lock)
+def _system_error(error: OSError) -> str:
+    """Return a system error as one sentence: where, what, and what to do."""
+    where = os.path.relpath(error.filename) if error.filename else "input/output"
+    advice = {
+        "EMFILE": "; allow more open files (`ulimit -n`) and run again",
+        "ENOSPC": "; free some space and run again",
+    }
+    name = errno.errorcode.get(error.errno or 0, "")
+    return f"{where}: {error.strerror}{advice.get(name, '')}."
 
 
-def _lock_file(root: Path) -> IO[str]:
-    path = root / ".dvc" / "tmp" / "flow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+", encoding="utf-8")
-
-
-def _options(name: str, plan: Plan) -> Options:
-    try:
-        return Options.model_validate(plan.meta.get("prefect", {}))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise LedgerError(
-            f"meta.prefect of stage {name!r} in dvc.yaml can't be used: {faults}."
-        ) from None
-
-
-def _failed(failure: CommandFailed) -> State[Any]:
-    """Return the state of a stage whose command failed."""
-    return Failed(
-        name="Unavailable" if failure.status == os.EX_TEMPFAIL else "Failed",
-        message=failure.reason,
-    )
-
-
-def _may_pass_next_time(_task: object, _run: object, state: State[Any]) -> bool:
-    return state.name == "Unavailable"
+def _is_unavailable(_task: object, _run: object, state: State[Any]) -> bool:
+    return state.name == UNAVAILABLE

@@ -1,0 +1,124 @@
+"""How a stage differs from what dvc.lock records of it: why DVC would run it.
+
+`dvc.stage.Stage.changed` answers yes or no. These functions compare the same things
+(command, dependencies, parameters, outputs), and return every difference with the old
+and the new value.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.stage import PipelineStage, Stage
+
+from prefect_dvc.plan import Change
+
+MD5_DIGITS = 8
+HOW = {
+    "deleted": "is missing",
+    "modified": "changed",
+    "new": "is new",
+    "not in cache": "is not in the cache",
+}
+
+
+def changes(stage: Stage, effects: Mapping[str, Any] | None = None) -> list[Change]:
+    """Return the differences between a stage and dvc.lock; empty if DVC would skip it.
+
+    Args:
+        stage: freshly loaded.
+        effects: by absolute path, the hash that an output will have once the stages
+            before this one have run; None: not known before they run.
+    """
+    if stage.frozen:
+        return list(_outputs(stage))
+    if isinstance(stage, PipelineStage) and recorded(stage) is None:
+        return [Change("stage", "", "is not in dvc.lock: it never ran")]
+    return [
+        *_command(stage),
+        *_dependencies(stage, effects or {}),
+        *_outputs(stage),
+    ]
+
+
+def recorded(stage: Stage) -> dict[str, Any] | None:
+    """Return the entry of a stage in dvc.lock; None if there is none."""
+    stages: dict[str, Any] = stage.dvcfile.lockfile_contents.get("stages", {})
+    return stages.get(stage.name)
+
+
+def _command(stage: Stage) -> Iterator[Change]:
+    if stage.cmd and stage.is_callback:
+        yield Change("stage", "", "has no dependencies, so it always runs")
+    elif stage.always_changed:
+        yield Change("stage", "", "has always_changed")
+    if not stage.changed_stage():
+        return
+    if isinstance(stage, PipelineStage):
+        entry = recorded(stage) or {}
+        yield Change(
+            "command", "", "changed", _text(entry.get("cmd")), _text(stage.cmd)
+        )
+    else:
+        yield Change("stage", "", "file was edited")
+
+
+def _dependencies(stage: Stage, effects: Mapping[str, Any]) -> Iterator[Change]:
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            yield from _parameters(dep)
+            continue
+        changing = [path for path in effects if _overlap(path, dep.fs_path)]
+        if not changing:
+            yield from _file("dependency", dep)
+        elif changing == [dep.fs_path] and effects[dep.fs_path] is not None:
+            if effects[dep.fs_path] != dep.hash_info:
+                new = _md5(effects[dep.fs_path])
+                yield Change(
+                    "dependency", str(dep), "changed", _md5(dep.hash_info), new
+                )
+        else:
+            yield Change("dependency", str(dep), "is made by a stage that runs")
+
+
+def _outputs(stage: Stage) -> Iterator[Change]:
+    for out in stage.outs:
+        yield from _file("output", out)
+
+
+def _file(what: str, entry: Any) -> Iterator[Change]:
+    for status in entry.status().values():
+        old = _md5(entry.hash_info)
+        new = None
+        if status == "modified":
+            new = _md5(entry.get_hash())
+        yield Change(what, str(entry), HOW.get(status, status), old, new)
+
+
+def _parameters(dep: ParamsDependency) -> Iterator[Change]:
+    for status in dep.status().values():
+        if isinstance(status, str):
+            yield Change("parameter file", str(dep), HOW.get(status, status))
+            continue
+        before, now = dep.hash_info.value or {}, dep.read_params()
+        for key, how in status.items():
+            name = key if str(dep) == dep.DEFAULT_PARAMS_FILE else f"{dep}:{key}"
+            old = _text(before[key]) if key in before else None
+            new = _text(now[key]) if key in now else None
+            yield Change("parameter", name, HOW.get(how, how), old, new)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two paths are the same, or one is a folder with the other."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def _md5(hash_info: Any) -> str | None:
+    return str(hash_info.value)[:MD5_DIGITS] if hash_info else None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, default=str)

@@ -1,0 +1,73 @@
+"""The exceptions of prefect-dvc; each message is one sentence for the user."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefect_dvc.results import RunResult
+
+
+class PrefectDvcError(Exception):
+    """Base class of all exceptions that this package raises."""
+
+
+class ProjectError(PrefectDvcError):
+    """DVC refuses the project, a target or a stage."""
+
+
+class ProjectBusy(ProjectError):
+    """Another run or DVC command works on the same files."""
+
+
+class DependencyChanged(ProjectError):
+    """A dependency changed while its stage ran, so the result is not recorded."""
+
+
+class DeploymentError(PrefectDvcError):
+    """A deployment can't be made."""
+
+
+class RunFailed(PrefectDvcError):
+    """At least one stage failed.
+
+    Attributes:
+        result: the outcome of every stage.
+    """
+
+    def __init__(self, result: "RunResult") -> None:
+        super().__init__(result.summary)
+        self.result = result
+
+
+class Stopped(PrefectDvcError):
+    """The run was stopped."""
+
+
+class TimedOut(PrefectDvcError):
+    """A command took longer than its limit."""
+
+
+class CommandFailed(PrefectDvcError):
+    """A command ended with an exit status other than 0.
+
+    Attributes:
+        status: the exit status; negative: the signal that ended the command.
+        last_line: the last line that the command printed.
+    """
+
+    def __init__(self, status: int, last_line: str) -> None:
+        super().__init__(status, last_line)
+        self.status = status
+        self.last_line = last_line
+
+    @property
+    def reason(self) -> str:
+        """The command's last line; its status if it printed nothing."""
+        how = (
+            f"was ended by signal {-self.status}"
+            if self.status < 0
+            else f"ended with status {self.status}"
+        )
+        return self.last_line or f"The command {how} and gave no reason."
+
+    def __str__(self) -> str:
+        return self.reason

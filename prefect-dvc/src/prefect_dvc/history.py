@@ -1,0 +1,32 @@
+"""How long each stage took the last time, in `.dvc/tmp`, which DVC keeps out of git."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+NAME = "prefect-dvc-seconds.json"
+
+
+def read(root: Path) -> dict[str, float]:
+    """Return the seconds of each stage; empty if nothing readable is recorded."""
+    try:
+        found = json.loads((root / ".dvc" / "tmp" / NAME).read_bytes())
+        return {str(name): float(seconds) for name, seconds in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def write(root: Path, seconds: Mapping[str, float]) -> None:
+    """Record the seconds of the stages that ran; keep those of the others."""
+    if not seconds:
+        return
+    path = root / ".dvc" / "tmp" / NAME
+    draft = path.with_suffix(".tmp")
+    rounded = {
+        name: round(value, 3) for name, value in (read(root) | dict(seconds)).items()
+    }
+    # Only the order in which stages start depends on it: a full disk is not an error.
+    with suppress(OSError):
+        draft.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)

@@ -1,0 +1,95 @@
+"""What a run is asked to do (`dvc repro`'s options), and what a stage asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prefect_dvc.errors import ProjectError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of `dvc repro`, under their names there.
+
+    Attributes:
+        targets: stages, foreach or matrix groups, or paths of dvc.yaml and .dvc files;
+            empty: the stages of `dvc.yaml` in the project's folder.
+        glob: `targets` may hold shell-style wildcards.
+        recursive: a folder as a target stands for all stages inside it.
+        single_item: only the targets, without the stages that they need.
+        downstream: the targets and the stages that need them.
+        pipeline: the whole pipelines that the targets belong to.
+        all_pipelines: every stage of the repository.
+        force: run stages that are unchanged.
+        force_downstream: when a stage runs, run those that need it even if unchanged.
+        keep_going: after a failure, run the stages that don't need the failed one.
+        ignore_errors: after a failure, run all other stages; the run does not fail.
+        pull: download missing data and the run cache from the default remote.
+        allow_missing: a stage whose data is missing but otherwise unchanged does not
+            run.
+        no_commit: don't copy outputs into DVC's cache.
+        no_run_cache: run commands even if the run cache has their result.
+    """
+
+    targets: tuple[str, ...] = ()
+    glob: bool = False
+    recursive: bool = False
+    single_item: bool = False
+    downstream: bool = False
+    pipeline: bool = False
+    all_pipelines: bool = False
+    force: bool = False
+    force_downstream: bool = False
+    keep_going: bool = False
+    ignore_errors: bool = False
+    pull: bool = False
+    allow_missing: bool = False
+    no_commit: bool = False
+    no_run_cache: bool = False
+
+    @classmethod
+    def of(cls, targets: Sequence[str] | str | None, **options: bool) -> "RunOptions":
+        """Return options for `targets`: one, several, or None for the default."""
+        chosen = (targets,) if isinstance(targets, str) else tuple(targets or ())
+        return cls(targets=chosen, **options)
+
+
+class StageOptions(BaseModel):
+    """`meta.prefect` of a stage in dvc.yaml.
+
+    Attributes:
+        retries: how often to run the stage again if its command asks for it (exit
+            status 75, EX_TEMPFAIL); any other failure is final.
+        retry_delay_seconds: pause before each retry.
+        timeout_seconds: time limit for each of the stage's commands.
+        tags: tags of the task run, in addition to the flow run's.
+        cores: how many of the run's cores the stage takes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retries: int = Field(0, ge=0)
+    retry_delay_seconds: list[float] = []
+    timeout_seconds: float | None = Field(None, gt=0)
+    tags: list[str] = []
+    cores: int = Field(1, ge=1)
+
+    @classmethod
+    def of(cls, name: str, meta: dict[str, Any]) -> "StageOptions":
+        """Read the options of stage `name` from its `meta`.
+
+        Raises:
+            ProjectError: an option is unknown or invalid.
+        """
+        try:
+            return cls.model_validate(meta.get("prefect", {}))
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+                for fault in error.errors()
+            )
+            raise ProjectError(
+                f"meta.prefect of stage {name!r} in dvc.yaml is invalid: {faults}."
+            ) from None
