@@ -19,21 +19,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    from prefect_dvc import forkserver
+    from prefect_dvc import start_preloading
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    forkserver.warm_up()
+    start_preloading(ROOT / "experiments" / "seeds")
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.states import Completed, Failed
 
 from flows import experiments
-from prefect_dvc import command_line
-from prefect_dvc.dvc_repo import LedgerError
+from prefect_dvc import PrefectDvcError, run_flow
 from tasks.runtime import files
 from tasks.runtime.params import BadInput
 
@@ -46,10 +44,7 @@ seeds: {}
 """
 
 
-@flow(
-    name="seeds",
-    task_runner=ThreadPoolTaskRunner[Any](max_workers=experiments.MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
-)
+@flow(name="seeds")
 def seeds(number: int | None = None) -> State[Any]:
     """Train every variant with every seed, and write the report.
 
@@ -59,13 +54,12 @@ def seeds(number: int | None = None) -> State[Any]:
     try:
         if number is not None:
             choose(number)
-        state = experiments.run(experiments.SEEDS)
-    except (BadInput, LedgerError) as error:
+        result = experiments.run(experiments.SEEDS)
+    except (BadInput, PrefectDvcError) as error:
         return Failed(message=str(error))
-    if state.is_completed():
-        report = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))
-        create_table_artifact(table(report), key=TABLE_KEY, description=TABLE_SAYS)
-    return state
+    report = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))
+    create_table_artifact(table(report), key=TABLE_KEY, description=TABLE_SAYS)
+    return Completed(message=result.summary)
 
 
 def choose(number: int) -> None:
@@ -111,7 +105,7 @@ def main() -> None:
         metavar="N",
         help="how many, from 0 up; default: those in experiments/seeds/seeds.yaml",
     )
-    command_line.run(seeds, number=parser.parse_args().seeds)
+    run_flow(seeds, number=parser.parse_args().seeds)
 
 
 if __name__ == "__main__":

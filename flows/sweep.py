@@ -1,17 +1,18 @@
 """A sweep over settings, as a Prefect flow: `python -m flows.sweep`.
 
 Writes the grid, variants x learning rates x batch sizes x seeds, to
-`experiments/sweep/points.yaml` and runs that DVC project: trains every point, as many at
-a time as there are cores, and writes `reports/sweep.csv` and `reports/sweep.svg`. The
-last line is the command that runs the pipeline with the best settings.
+`experiments/sweep/points.yaml` and runs that DVC project: trains every point, as many
+at a time as there are cores, and writes `reports/sweep.csv` and `reports/sweep.svg`.
+The last line is the command that runs the pipeline with the best settings.
 
-Unchanged trainings do not run again, so an interrupted sweep continues where it stopped;
-`dvc repro` in that folder does the same. Needs the data, which the pipeline makes. The
-test set is not used. Exit status: 0 if table and figure are up to date now.
+Unchanged trainings do not run again, so an interrupted sweep continues where it
+stopped; `dvc repro` in that folder does the same. Needs the data, which the pipeline
+makes. The test set is not used. Exit status: 0 if table and figure are up to date now.
 """
 # ruff: noqa: E402  # it changes to the project's folder before Prefect is imported
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    from prefect_dvc import forkserver
+    from prefect_dvc import start_preloading
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    forkserver.warm_up()
+    start_preloading(ROOT / "experiments" / "sweep")
 
 import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import experiments
-from prefect_dvc import command_line
-from prefect_dvc.dvc_repo import LedgerError
+from prefect_dvc import PrefectDvcError, run_flow
 from tasks.runtime.params import BadInput, load
 from tasks.tuning import grid, ranking
 from tasks.tuning.grid import Grid, TunedTrain
@@ -43,10 +43,7 @@ from tasks.tuning.grid import Grid, TunedTrain
 TABLE_KEY = "sweep"
 
 
-@flow(
-    name="sweep",
-    task_runner=ThreadPoolTaskRunner[Any](max_workers=experiments.MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
-)
+@flow(name="sweep")
 def sweep(
     variants: list[str] | None = None,
     learning_rates: list[float] | None = None,
@@ -71,15 +68,17 @@ def sweep(
         train = load("train", TunedTrain, ROOT / "params.yaml")
         points = Grid.parse(options).points(train)
         grid.write(experiments.SWEEP / "points.yaml", points)
-        state = experiments.run(experiments.SWEEP)
-        if not state.is_completed():
-            return state
+        experiments.run(experiments.SWEEP)
         table = pd.read_csv(ROOT / "reports" / "sweep.csv")
         conclusion = ranking.conclusion(table, train)
-    except (BadInput, LedgerError) as error:
+    except (BadInput, PrefectDvcError) as error:
         return Failed(message=str(error))
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    create_table_artifact(rows, key=TABLE_KEY, description=conclusion)
+    create_table_artifact(
+        json.loads(table.to_json(orient="records")),
+        key=TABLE_KEY,
+        description=conclusion,
+    )
+    get_run_logger().info("%s", conclusion)
     return Completed(message=conclusion)
 
 
@@ -94,7 +93,7 @@ def main() -> None:
     parser.add_argument("--learning-rates", nargs="+", type=float, metavar="RATE")
     parser.add_argument("--batch-sizes", nargs="+", type=int, metavar="N")
     parser.add_argument("--seeds", type=int, metavar="N", default=grid.SEEDS)
-    command_line.run(sweep, **vars(parser.parse_args()))
+    run_flow(sweep, **vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -100,8 +100,8 @@ def _refuse_suspicious(name: str, result: Trial, limit: float | None) -> None:
 def _summary(results: Sequence[Trial]) -> dict[str, Any]:
     return {
         "n": len(results),
-        "valid": mean_and_deviation([result.valid for result in results]),
-        "test": mean_and_deviation([result.test for result in results]),
+        "valid": mean_and_deviation([result.valid or 0 for result in results]),
+        "test": mean_and_deviation([result.test or 0 for result in results]),
     }
 
 

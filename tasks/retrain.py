@@ -91,7 +91,9 @@ def main() -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
     parser.add_argument("--learning-rate", type=float, help="instead of the variant's")
     parser.add_argument("--batch-size", type=int, help="instead of the variant's")
-    parser.add_argument("--test", action="store_true", help="measure on test images too")
+    parser.add_argument(
+        "--test", action="store_true", help="measure on test images too"
+    )
     options = parser.parse_args()
     changes = {
         "learning_rate": options.learning_rate,

@@ -78,5 +78,3 @@ def test_changes_replace_the_variants_own_settings(settings):
 def test_invalid_settings_are_refused(settings, variant, seed, changes, sentence):
     with pytest.raises(BadInput, match=sentence):
         changed(settings, variant, seed, changes)
-
-

@@ -50,7 +50,7 @@ def test_the_best_is_one_that_never_diverged():
 
 
 def test_a_sweep_in_which_every_setting_diverged_is_refused():
-    all_gone = {point: DIVERGED for point in TRIALS}
+    all_gone = dict.fromkeys(TRIALS, DIVERGED)
     with pytest.raises(BadInput, match="All settings diverged; sweep over smaller"):
         best(table(all_gone))
 
