@@ -30,7 +30,6 @@ import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows import experiments
@@ -70,7 +69,7 @@ def sweep(
         grid.write(experiments.SWEEP / "points.yaml", points)
         experiments.run(experiments.SWEEP)
         table = pd.read_csv(ROOT / "reports" / "sweep.csv")
-        conclusion = ranking.conclusion(table, train)
+        conclusion = " ".join(ranking.conclusion(table, train).splitlines())
     except (BadInput, PrefectDvcError) as error:
         return Failed(message=str(error))
     create_table_artifact(
@@ -78,7 +77,6 @@ def sweep(
         key=TABLE_KEY,
         description=conclusion,
     )
-    get_run_logger().info("%s", conclusion)
     return Completed(message=conclusion)
 
 
