@@ -1,62 +1,44 @@
 """The lesson as a Prefect flow: `python -m flows.pipeline [TARGET ...]`.
 
-The same graph as in dvc.yaml, which is checked before anything runs; the same commands;
-the same notion of what is unchanged. Exit status: 0 if every stage is up to date now.
+The stages and their order are those of dvc.yaml; prefect-dvc runs each as a task. After
+them the best model is compared with the champion, the results are shown in the Prefect
+UI, and DVC pushes them to its remote. Exit status: 0 if every stage is up to date now.
 """
 
 import argparse
 import gc
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    # To look for garbage among imports finds none, and takes a fifth of their time.
+    # Looking for garbage during the imports finds none and takes a fifth of their time.
     gc.disable()
-    from prefect_dvc import dvc_repo, forkserver
+    from prefect_dvc import start_preloading
 
     # Prefect reads this project's settings from the current directory, when imported.
     os.chdir(ROOT)
-    if not dvc_repo.complete(ROOT):
-        # Much is to be done: the stages' imports go on while Prefect's are made.
-        forkserver.warm_up()
+    start_preloading(ROOT)
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.results import artifacts, promotion, run_name
+from flows.results import artifacts, promotion, run_name, run_state
 from flows.results.push import Pusher, When
 from flows.results.remote import RemoteError
-from prefect_dvc import command_line, run_state
-from prefect_dvc.dvc_repo import LedgerError
-from prefect_dvc.plan import Planner, Step, check
-from prefect_dvc.stage_tasks import opened
+from prefect_dvc import DvcProject, ProjectError, run_flow
 from tasks.runtime.params import BadInput
 
-# Tasks wait in a thread each until their turn comes; cores are shared out elsewhere.
-MOST_TASKS = 64
+# A stage's name, with a key of params.yaml in it, becomes a word of a shell command.
+WORD = re.compile(r"[\w@.-]+")
 
 
-def plan(run: Planner[Step]) -> None:
-    """The lesson's path: every step after those whose results it reads."""
-    raw = run.step("download")
-    checked = run.step("validate", raw)
-    pixels = run.step("normalize", raw, checked)
-    regression = run.step("baseline", pixels)
-    networks = run.each("train", pixels)
-    scores = run.step("evaluate", pixels, regression, *networks)
-    run.step("report", pixels, regression, *networks, scores)
-
-
-@flow(
-    name="mnist-sgd",
-    flow_run_name=run_name.begin,
-    task_runner=ThreadPoolTaskRunner[Any](max_workers=MOST_TASKS),  # type: ignore[arg-type]  # Prefect's own runner, but its parameter is invariant
-)
+@flow(name="mnist-sgd", flow_run_name=run_name.begin)
 def pipeline(
     targets: list[str] | None = None,
     *,
@@ -74,23 +56,42 @@ def pipeline(
         push: `auto` copies the results to DVC's default remote if there is one, and
             only warns if that fails; `always` fails then; `never` does not try.
     """
+    project = DvcProject(ROOT, wait=wait)
     try:
         pusher = Pusher(ROOT, push, targets or [], promotion.to_push)
-        with opened(ROOT, targets or [], force=force, wait=wait) as (run, stages):
-            check(plan, stages)
-            plan(run)
-            state = run_state.of_stages(run.finish())
-            if state.is_completed() and run.chose("evaluate"):
-                gate = run.beside(
-                    promotion.NAME, promotion.DESCRIPTION, promotion.promote
+        with project.open(targets, force=force, keep_going=True) as run:
+            _refuse_shell_words(run.names)
+            run.submit_all()
+            state = run_state.of_stages(run.wait())
+            if state.is_completed() and "evaluate" in run:
+                gate = run.after(
+                    "evaluate",
+                    promotion.NAME,
+                    promotion.promote,
+                    description=promotion.DESCRIPTION,
                 )
-                state = run_state.with_gate(state, gate)
+                gate.wait()
+                state = run_state.with_gate(state, gate.state)
                 run_name.finish(ROOT)
                 artifacts.show_card(ROOT)
             artifacts.publish(ROOT)
             return pusher.finish(run, state)
-    except (BadInput, LedgerError, RemoteError) as error:
+    except (BadInput, ProjectError, RemoteError) as error:
         return Failed(message=str(error))
+
+
+def _refuse_shell_words(names: Iterable[str]) -> None:
+    """Refuse a key in params.yaml that a shell would read as more than one word.
+
+    Raises:
+        ProjectError: a stage's name holds such a key.
+    """
+    for name in names:
+        if not WORD.fullmatch(name):
+            raise ProjectError(
+                f"Stage {name!r} has a name that a shell would take for more than a "
+                "word; rename it, in params.yaml if dvc.yaml takes it from there."
+            )
 
 
 def main() -> None:
@@ -117,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     gc.freeze()
     gc.enable()
-    command_line.run(pipeline, **vars(arguments))
+    run_flow(pipeline, **vars(arguments))
 
 
 if __name__ == "__main__":

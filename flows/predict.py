@@ -31,11 +31,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.deploy.prefect_api import patient
 from flows.results import promotion, remote
-from prefect_dvc import command_line, commands
-from prefect_dvc.processes import Children, CommandFailed, Stopped
-from prefect_dvc.progress import Listener
+from prefect_dvc import CommandFailed, DvcProject, Stopped, retry_connection, run_flow
 from tasks.inference.output_table import Format
 from tasks.registry import champions
 from tasks.runtime.params import BadInput
@@ -108,16 +105,17 @@ def _predict(
 
 
 def _run(words: list[str]) -> State[Any]:
-    listen = Listener("predict", get_run_logger().info)
     try:
-        with Children(1) as children:
-            lines = commands.run(children, words, ROOT, listen)
-    except (CommandFailed, Stopped) as failure:
-        return commands.failed(failure)
+        with DvcProject(ROOT).commands("predict") as commands:
+            lines = commands.run(words, cwd=ROOT)
+    except CommandFailed as failure:
+        return Failed(message=failure.reason)
+    except Stopped:
+        return Failed(name="Stopped", message="predict was stopped with the flow.")
     return Completed(message=lines[-1])
 
 
-@patient
+@retry_connection
 def _show(out: Path) -> None:
     """Show the least certain images, and how many there were, in the UI."""
     summary = json.loads((out / "predictions.json").read_bytes())
@@ -147,7 +145,7 @@ def main() -> None:
     parser.add_argument("--out", help="the folder to write to; `predictions` if none")
     parser.add_argument("--format", choices=get_args(Format), default="csv")
     arguments = parser.parse_args()
-    command_line.run(
+    run_flow(
         predict,
         paths=arguments.paths,
         model=arguments.model,

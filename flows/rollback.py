@@ -10,7 +10,6 @@ Exit status: 0 if the model asked for is champion now.
 import argparse
 import os
 import tempfile
-import time
 from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.results import artifacts, remote
-from prefect_dvc import command_line
-from prefect_dvc.dvc_repo import LedgerError
-from prefect_dvc.stage_tasks import one_flow
+from prefect_dvc import DvcProject, ProjectError, run_flow
 from tasks.registry import champions
 from tasks.registry.champions import Event, Record
 from tasks.runtime.params import BadInput
@@ -50,11 +47,11 @@ def rollback(to: str | None = None) -> State[Any]:
             means the one that the present champion replaced.
     """
     try:
-        with chdir(ROOT), one_flow(ROOT, wait=True, pause=time.sleep):
+        with chdir(ROOT), DvcProject(ROOT).locked():
             state = _put_back(to)
             artifacts.show_card(ROOT)
             return state
-    except (BadInput, LedgerError, remote.RemoteError) as error:
+    except (BadInput, ProjectError, remote.RemoteError) as error:
         return Failed(message=str(error))
 
 
@@ -112,7 +109,7 @@ def main() -> None:
         "--to", metavar="MD5", help="any earlier champion: how its MD5 begins"
     )
     arguments = parser.parse_args()
-    command_line.run(rollback, to=arguments.to)
+    run_flow(rollback, to=arguments.to)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from flows.deploy.cron import Schedule
 from flows.deploy.daemons import POLL_SECONDS, Background, Unready, alone
 from flows.deploy.deployments import NAMES, NIGHTLY, POOL
 from flows.deploy.services import SERVER, STOP_SECONDS, WORKER
-from prefect_dvc.stage_tasks import working
+from prefect_dvc import DvcProject
 from tasks.runtime.params import BadInput, load
 
 CANCEL_SECONDS = 60
@@ -116,7 +116,7 @@ def _deploy(client: SyncPrefectClient, url: str) -> None:
                 f"The checkout in {folder} is scheduled on this server; type "
                 "`make unschedule` there first."
             )
-    if not WORKER.running() and not working(ROOT):
+    if not WORKER.running() and not DvcProject(ROOT).running:
         # Nobody else will ever end them, and the next run would wait for their slot.
         lost = deployments.under_way(client, found.values())
         deployments.put(client, lost, Crashed(message=LOST))

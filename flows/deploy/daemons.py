@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
-
-from prefect_dvc.file_lock import try_lock
+from typing import IO, NamedTuple
 
 POLL_SECONDS = 0.05
 
@@ -62,7 +60,7 @@ class Background:
         """
         self.log.parent.mkdir(exist_ok=True)
         with self._file.open("a+", encoding="utf-8") as file:
-            if not try_lock(file):
+            if not _try_lock(file):
                 raise Unready(f"A {self.name} runs here already.")
             if self.log.exists():
                 self.log.replace(self.log.with_suffix(".log.1"))
@@ -118,7 +116,7 @@ class Background:
         """Return what is known of the program, if it runs."""
         try:
             with self._file.open("r+", encoding="utf-8") as file:
-                return None if try_lock(file) else Noted(**json.load(file))
+                return None if _try_lock(file) else Noted(**json.load(file))
         except FileNotFoundError:
             return None
 
@@ -142,3 +140,12 @@ def alone(root: Path) -> Iterator[None]:
     with (folder / "lock").open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; return whether it was free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from prefect.settings import get_current_settings
 from flows.deploy import prefect_api
 from flows.deploy.daemons import POLL_SECONDS, Background, Unready
 from flows.deploy.deployments import NAMES, POOL
-from prefect_dvc.stage_tasks import working
+from prefect_dvc import DvcProject
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -39,7 +39,7 @@ def stop_outdated() -> None:
     """
     for program in (WORKER, SERVER):
         if program.outdated():
-            if working(ROOT):
+            if DvcProject(ROOT).running:
                 raise Unready(
                     f"The {program.name} must be started again, because the checkout "
                     "or its environment has changed, but a run is under way; type "

@@ -12,7 +12,7 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from flows.deploy.prefect_api import patient
+from prefect_dvc import retry_connection
 from tasks.evaluation import metrics_file
 from tasks.runtime.params import BadInput
 
@@ -24,7 +24,7 @@ Row = dict[str, str]
 FIGURES = ("predictions", "loss", "weights", "confusion")
 
 
-@patient
+@retry_connection
 def publish(root: Path) -> None:
     """Show the table of the metrics, and the figures, of the checkout at `root`.
 
@@ -48,7 +48,7 @@ def publish(root: Path) -> None:
     )
 
 
-@patient
+@retry_connection
 def show_card(root: Path) -> None:
     """Show the champion's model card in the checkout at `root`, if there is one."""
     path = root / "reports" / "model_card.md"

@@ -12,8 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.results import remote
-from prefect_dvc import commands
-from prefect_dvc.processes import Children, CommandFailed, Stopped
+from prefect_dvc import CommandFailed, Commands, Stopped
 from tasks.evaluation import metrics_file
 from tasks.registry import champions
 from tasks.registry.champions import Record
@@ -22,12 +21,12 @@ from tasks.runtime.params import BadInput
 
 NAME = "promote"
 DESCRIPTION = "Make the best model the champion, if it is better: see the gate's rules."
-COMMAND = "python -m tasks.promote"
+COMMAND = ["python", "-m", "tasks.promote"]
 # `REFUSED` of tasks.promote, which is not imported here: it takes scikit-learn along.
 REFUSED = 3
 
 
-def promote(children: Children) -> State[Any]:
+def promote(commands: Commands) -> State[Any]:
     """Be the body of the gate's task; the checkout is the current directory."""
     try:
         if champion := champions.settled(_best()):
@@ -36,9 +35,9 @@ def promote(children: Children) -> State[Any]:
             )
         champion = champions.current()
         lost = champion is not None and not _recovered(champion)
-        return _hold(children, COMMAND + " --lost" * lost)
-    except Stopped as stop:
-        return commands.failed(stop)
+        return _compare(commands, [*COMMAND, *["--lost"] * lost])
+    except Stopped:
+        return Failed(name="Stopped", message="promote was stopped with the flow.")
     except (BadInput, remote.RemoteError) as error:
         return Failed(message=str(error))
     except OSError as error:
@@ -81,12 +80,12 @@ def recover(champion: Record) -> None:
         get_run_logger().info("The champion's file came back from DVC.")
 
 
-def _hold(children: Children, command: str) -> State[Any]:
-    """Hold the candidate to the gate, in a process of its own."""
+def _compare(commands: Commands, command: list[str]) -> State[Any]:
+    """Compare the candidate with the champion, in a process of its own."""
     try:
-        lines = commands.run(children, ["/bin/sh", "-c", command], Path.cwd())
+        lines = commands.run(command)
     except CommandFailed as failure:
         if failure.status == REFUSED:
             return Completed(name="Refused", message=failure.reason)
-        return commands.failed(failure)
+        return Failed(message=failure.reason)
     return Completed(name="Promoted", message=lines[-1])

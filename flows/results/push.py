@@ -4,7 +4,6 @@ A run that can't push has made its results all the same: the task is red and say
 and the flow ends Completed, unless it was told to push `always`.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +16,7 @@ from prefect.states import Completed, Failed
 
 from flows.results.redact import masked
 from flows.results.remote import NoDefault, configuration
-from prefect_dvc.processes import (
-    Children,
-    CommandFailed,
-    Stopped,
-    TimedOut,
-    environment,
-)
-from prefect_dvc.stage_tasks import Stages
+from prefect_dvc import CommandFailed, Commands, ProjectRun, Stopped, TimedOut
 
 NAME = "push"
 DESCRIPTION = "Copy the results to DVC's default remote."
@@ -86,7 +78,7 @@ class Pusher:
                 "one by `dvc remote default NAME`, or run with --push auto."
             )
 
-    def finish(self, run: Stages, state: State[Any]) -> State[Any]:
+    def finish(self, run: ProjectRun, state: State[Any]) -> State[Any]:
         """Push, if it is to be done; return what the flow ends with.
 
         Args:
@@ -95,20 +87,28 @@ class Pusher:
         """
         if not state.is_completed() or self._when == "never" or self._remote is None:
             return state
-        pushed = run.beside(NAME, DESCRIPTION, self._run, RETRY_DELAY_SECONDS)
+        task = run.after(
+            run.names,
+            NAME,
+            self._run,
+            description=DESCRIPTION,
+            retry_delay_seconds=RETRY_DELAY_SECONDS,
+        )
+        task.wait()
+        pushed = task.state
         if not pushed.is_completed() and self._when == "always":
             return Failed(message=pushed.message)
         if not pushed.is_completed():
             get_run_logger().warning("%s", pushed.message)
         return Completed(name=state.name, message=f"{state.message} {pushed.message}")
 
-    def _run(self, children: Children) -> State[Any]:
+    def _run(self, commands: Commands) -> State[Any]:
         """Be the body of the task."""
         started = time.monotonic()
         said = ""
         try:
             for command in self._commands():
-                said = self._execute(children, command) or said
+                said = self._execute(commands, command) or said
         except (CommandFailed, TimedOut) as failure:
             return self._failed(failure)
         except Stopped:
@@ -122,7 +122,7 @@ class Pusher:
         if md5s := [*self._champions()]:
             yield [sys.executable, "-m", "flows.results.remote", *md5s]
 
-    def _execute(self, children: Children, command: list[str]) -> str:
+    def _execute(self, commands: Commands, command: list[str]) -> str:
         """Run `command`; return the last line that it printed.
 
         Raises:
@@ -136,9 +136,13 @@ class Pusher:
             lines.append(masked(line, self._remotes))
             logger.info("%s", lines[-1])
 
-        process = {"cwd": self._root, "env": environment(os.environ)}
         try:
-            children.run(command, process, listen, TIMEOUT_SECONDS)
+            commands.run(
+                command,
+                cwd=self._root,
+                on_line=listen,
+                timeout_seconds=TIMEOUT_SECONDS,
+            )
         except CommandFailed as failure:
             errors = [line for line in lines if line.startswith(ERROR)]
             reason = (errors or lines[-1:] or ["it gave no reason."])[0]

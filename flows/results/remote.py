@@ -23,7 +23,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from flows.results.redact import masked
-from prefect_dvc.dvc_repo import sentence
+from prefect_dvc import describe_error
 from tasks.runtime.files import replacing
 
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -56,7 +56,7 @@ def configuration(root: Path) -> dict[str, Any]:
     try:
         return dict(Config(str(root / ".dvc")))
     except DvcException as error:
-        raise Unreachable(sentence(error)) from error
+        raise Unreachable(describe_error(error)) from error
 
 
 def push_objects(root: Path, md5s: Iterable[str]) -> None:
@@ -106,7 +106,7 @@ class _Remote:
             ) from error
         except (DvcException, ImportError) as error:
             # Each kind of remote has a package of its own (dvc-s3, dvc-ssh).
-            raise Unreachable(masked(sentence(error), self._settings)) from error
+            raise Unreachable(masked(describe_error(error), self._settings)) from error
         self.place = self.files.path.removesuffix(FILES)
         self.name = masked(self.files.fs.unstrip_protocol(self.place), self._settings)
 
@@ -116,7 +116,9 @@ class _Remote:
         try:
             yield
         except Exception as error:
-            reason = masked(sentence(error) or type(error).__name__, self._settings)
+            reason = masked(
+                describe_error(error) or type(error).__name__, self._settings
+            )
             raise Unreachable(
                 f"The remote {self.name} can't be used: {reason}"
             ) from error
@@ -219,7 +221,7 @@ def _opened(root: Path) -> Iterator[Any]:
     try:
         repo = Repo(str(root))
     except DvcException as error:
-        raise RemoteError(sentence(error)) from error
+        raise RemoteError(describe_error(error)) from error
     with repo:
         yield repo
 

@@ -7,7 +7,7 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
-from flows.deploy.prefect_api import patient
+from prefect_dvc import retry_connection
 from tasks.evaluation import metrics_file
 from tasks.registry import provenance
 
@@ -21,7 +21,7 @@ def begin() -> str:
     return f"{deployment.name or BY_HAND} {planned.astimezone().date()}"
 
 
-@patient
+@retry_connection
 def finish(root: Path) -> None:
     """Name the running flow after its result, and tag it with what that came from.
 

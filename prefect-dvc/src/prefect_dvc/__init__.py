@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         RunFailed,
         Stopped,
         TimedOut,
+        describe_error,
     )
     from prefect_dvc.options import RunOptions
     from prefect_dvc.plan import Action, Change, Plan, PlannedStage
     from prefect_dvc.preload import start_preloading
     from prefect_dvc.project import DvcProject
     from prefect_dvc.results import Outcome, RunResult, StageResult
+    from prefect_dvc.server import retry_connection
     from prefect_dvc.stage_tasks import ProjectRun
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "StageResult",
     "Stopped",
     "TimedOut",
+    "describe_error",
+    "retry_connection",
     "run_flow",
     "start_preloading",
 ]
@@ -65,6 +69,7 @@ _MODULES = {
         "RunFailed",
         "Stopped",
         "TimedOut",
+        "describe_error",
     ),
     "command_line": ("run_flow",),
     "commands": ("Commands",),
@@ -72,6 +77,7 @@ _MODULES = {
     "plan": ("Action", "Change", "Plan", "PlannedStage"),
     "preload": ("start_preloading",),
     "project": ("DvcProject",),
+    "server": ("retry_connection",),
     "results": ("Outcome", "RunResult", "StageResult"),
     "stage_tasks": ("ProjectRun",),
 }

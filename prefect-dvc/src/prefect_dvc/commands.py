@@ -4,8 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from prefect.logging import get_run_logger
+
 from prefect_dvc.cores import Cores
 from prefect_dvc.processes import Processes, environment
+from prefect_dvc.progress import Listener
 
 
 class Commands:
@@ -27,7 +30,7 @@ class Commands:
         command: Sequence[str],
         *,
         cwd: Path | None = None,
-        on_line: Callable[[str], object] = lambda _: None,
+        on_line: Callable[[str], object] | None = None,
         timeout_seconds: float | None = None,
         env: Mapping[str, str] | None = None,
     ) -> list[str]:
@@ -36,7 +39,8 @@ class Commands:
         Args:
             command: the argument vector.
             cwd: the folder to run it in; the current directory if None.
-            on_line: called with each line as it is printed.
+            on_line: called with each line as it is printed. If None, lines go to the
+                task's log, and progress bars to a progress artifact.
             timeout_seconds: time limit.
             env: environment variables, in addition to this process's.
 
@@ -46,10 +50,11 @@ class Commands:
             Stopped: the run was stopped.
         """
         lines: list[str] = []
+        show = on_line or Listener(self._name, get_run_logger().info)
 
         def listen(line: str) -> None:
             lines.append(line)
-            on_line(line)
+            show(line)
 
         process = {
             "cwd": str(cwd or Path.cwd()),

@@ -46,9 +46,14 @@ from dvc_data.hashfile.cache import DiskError
 
 from prefect_dvc import rwlock_file
 from prefect_dvc.changes import changes
-from prefect_dvc.errors import DependencyChanged, ProjectBusy, ProjectError
+from prefect_dvc.errors import (
+    DependencyChanged,
+    ProjectBusy,
+    ProjectError,
+    describe_error,
+)
 from prefect_dvc.options import RunOptions
-from prefect_dvc.plan import Action, Change, Plan, PlannedStage
+from prefect_dvc.plan import SHOWN, Action, Change, Plan, PlannedStage, reason
 from prefect_dvc.results import Outcome
 
 BUSY_POLL_SECONDS = 0.2
@@ -136,7 +141,12 @@ class DvcRepo:
             ProjectBusy: another command holds the repository, and `wait` is false.
             ProjectError: dvc.yaml can't be read, or has no such target.
         """
-        return self._patiently(self._select)
+
+        def act() -> dict[str, SelectedStage]:
+            with self._locked():
+                return self._select()
+
+        return self._patiently(act)
 
     def plan(self, last_seconds: Mapping[str, float]) -> Plan:
         """Return what a run would do; it changes nothing.
@@ -148,21 +158,7 @@ class DvcRepo:
             ProjectBusy: another command holds the repository, and `wait` is false.
             ProjectError: dvc.yaml can't be read, or has no such target.
         """
-
-        def act() -> Plan:
-            selected = self._select()
-            with self._locked():
-                planner = _Planner(self._repo, self._options)
-                return Plan(
-                    tuple(
-                        planner.planned(
-                            name, stage, self._stage(name), last_seconds.get(name)
-                        )
-                        for name, stage in selected.items()
-                    )
-                )
-
-        return self._patiently(act)
+        return self._patiently(lambda: self._plan(last_seconds))
 
     def pull_run_cache(self) -> None:
         """Download the run cache, if the option `pull` asks for it."""
@@ -174,7 +170,7 @@ class DvcRepo:
                 try:
                     self._repo.stage_cache.pull(None)
                 except RunCacheNotSupported as error:
-                    self._say(f"The run cache was not pulled: {describe(error)}")
+                    self._say(f"The run cache was not pulled: {describe_error(error)}")
 
         self._patiently(act)
 
@@ -202,66 +198,73 @@ class DvcRepo:
 
     def _select(self) -> dict[str, SelectedStage]:
         options = self._options
+        rwlock_file.repair(self._repo)
+        graph = get_active_graph(self._repo.index.graph)
+        targets: tuple[str, ...] = options.targets or (PROJECT_FILE,)
+        if options.all_pipelines:
+            targets = ()
+        stages = collect_stages(
+            self._repo, targets, recursive=options.recursive, glob=options.glob
+        )
+        for stage in stages:
+            if stage not in graph:
+                raise ProjectError(
+                    f"{stage.addressing!r} is not a stage of this project; choose "
+                    "one that `dvc stage list --all` shows."
+                )
+        single = options.single_item and not (options.all_pipelines or options.pipeline)
+        if single:
+            steps = stages
+        else:
+            steps = plan_repro(
+                graph,
+                stages or None,
+                pipeline=options.pipeline,
+                downstream=options.downstream and not options.all_pipelines,
+            )
+        names = [stage.addressing for stage in steps]
+        selected = {}
+        for position, stage in enumerate(steps):
+            upstream = {up.addressing for up in graph.successors(stage)}
+            selected[stage.addressing] = SelectedStage(
+                # `--single-item` runs the targets in the order given, whatever
+                # the graph says.
+                upstream=tuple(names[:position][-1:])
+                if single
+                else tuple(name for name in names if name in upstream),
+                feeds=tuple(
+                    sorted(down.addressing for down in graph.predecessors(stage))
+                ),
+                description=stage.desc or "",
+                meta=dict(stage.meta or {}),
+            )
+        return selected
+
+    def _plan(self, last_seconds: Mapping[str, float]) -> Plan:
         with self._locked():
-            rwlock_file.repair(self._repo)
-            graph = get_active_graph(self._repo.index.graph)
-            targets: tuple[str, ...] = options.targets or (PROJECT_FILE,)
-            if options.all_pipelines:
-                targets = ()
-            stages = collect_stages(
-                self._repo, targets, recursive=options.recursive, glob=options.glob
-            )
-            for stage in stages:
-                if stage not in graph:
-                    raise ProjectError(
-                        f"{stage.addressing!r} is not a stage of this project; choose "
-                        "one that `dvc stage list --all` shows."
-                    )
-            single = options.single_item and not (
-                options.all_pipelines or options.pipeline
-            )
-            if single:
-                steps = stages
-            else:
-                steps = plan_repro(
-                    graph,
-                    stages or None,
-                    pipeline=options.pipeline,
-                    downstream=options.downstream and not options.all_pipelines,
+            selected = self._select()
+            stages = {stage.addressing: stage for stage in self._repo.index.stages}
+            planner = _Planner(self._repo, self._options)
+            return Plan(
+                tuple(
+                    planner.planned(name, stage, stages[name], last_seconds.get(name))
+                    for name, stage in selected.items()
                 )
-            names = [stage.addressing for stage in steps]
-            selected = {}
-            for position, stage in enumerate(steps):
-                upstream = {up.addressing for up in graph.successors(stage)}
-                selected[stage.addressing] = SelectedStage(
-                    # `--single-item` runs the targets in the order given, whatever
-                    # the graph says.
-                    upstream=tuple(names[:position][-1:])
-                    if single
-                    else tuple(name for name in names if name in upstream),
-                    feeds=tuple(
-                        sorted(down.addressing for down in graph.predecessors(stage))
-                    ),
-                    description=stage.desc or "",
-                    meta=dict(stage.meta or {}),
-                )
-            return selected
+            )
 
     def _open(self, name: str, claim: ExitStack, *, force: bool) -> OpenStage:
         with self._locked():
             stage = self._stage(name)
-            reason = str(FORCED) if force else ""
             settled = self._settle(stage, force=force)
             if isinstance(settled, OpenStage):
                 return settled
-            reason = reason or settled
             claim.enter_context(self._claim(stage))
             made_from = _fingerprint(stage)
             shell = get_executable()
             return OpenStage(
                 outcome=None,
                 message="",
-                reason=reason,
+                reason=str(FORCED) if force else settled,
                 commands=[_make_cmd(shell, c) for c in _enforce_cmd_list(stage.cmd)],
                 process=prepare_kwargs(stage),
                 record=lambda: self._record(name, claim, made_from),
@@ -289,9 +292,9 @@ class DvcRepo:
             return _settled(Outcome.UNCHANGED, "frozen or without a command")
         if not force and not stage.changed(options.allow_missing, upstream):
             return _settled(Outcome.UNCHANGED, "unchanged")
-        reason = "; ".join(map(str, changes(stage))) or "changed"
+        why = reason(changes(stage), SHOWN) or "changed"
         if not force and options.pull and self._pulled(stage, upstream):
-            return _settled(Outcome.RESTORED, "pulled from the remote", reason)
+            return _settled(Outcome.RESTORED, "pulled from the remote", why)
         stage.remove_outs(ignore_remove=False, force=False)
         if not force:
             if options.pull:
@@ -304,9 +307,9 @@ class DvcRepo:
                 pass
             else:
                 self._save(stage)
-                return _settled(Outcome.RESTORED, "restored from the run cache", reason)
+                return _settled(Outcome.RESTORED, "restored from the run cache", why)
         stage.save_deps(allow_missing=options.allow_missing)
-        return reason
+        return why
 
     def _pulled(self, stage: Stage, upstream: list[Stage] | None) -> bool:
         """Download a stage's outputs if nothing but them is missing."""
@@ -525,28 +528,11 @@ def _as_project_errors() -> Iterator[None]:
     try:
         yield
     except LockError as error:
-        raise ProjectBusy(describe(error)) from error
+        raise ProjectBusy(describe_error(error)) from error
     except (DvcException, OSError) as error:
-        raise ProjectError(describe(error)) from error
+        raise ProjectError(describe_error(error)) from error
     except (sqlite3.Error, DiskError, Timeout) as error:
         raise ProjectError(
             f"DVC's database of file hashes can't be used ({error}); check that the "
             "folder that `dvc doctor` calls site_cache_dir is yours and not full."
         ) from error
-
-
-def describe(error: BaseException) -> str:
-    """Join the messages of an error and its causes on one line."""
-    messages = []
-    link: BaseException | None = error
-    while link is not None:
-        messages.append(" ".join(_message(link).split()))
-        link = link.__cause__
-    return ": ".join(dict.fromkeys(filter(None, messages)))
-
-
-def _message(error: BaseException) -> str:
-    """Return an error's message; the system's errors name files relative to here."""
-    if isinstance(error, OSError) and isinstance(error.filename, str):
-        return f"{os.path.relpath(error.filename)}: {error.strerror}"
-    return str(error)

@@ -1,5 +1,6 @@
 """The exceptions of prefect-dvc; each message is one sentence for the user."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,3 +72,23 @@ class CommandFailed(PrefectDvcError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+def describe_error(error: BaseException) -> str:
+    """Join the messages of an error and its causes on one line.
+
+    DVC raises a general error whose cause says what is wrong.
+    """
+    messages = []
+    link: BaseException | None = error
+    while link is not None:
+        messages.append(" ".join(_message(link).split()))
+        link = link.__cause__
+    return ": ".join(dict.fromkeys(filter(None, messages)))
+
+
+def _message(error: BaseException) -> str:
+    """Return an error's message; system errors name files relative to here."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{os.path.relpath(error.filename)}: {error.strerror}"
+    return str(error)

@@ -1,10 +1,14 @@
 """What a run would do, stage by stage, and why."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from prefect_dvc.tables import table
+
+# How many changes of a stage fit into a line.
+SHOWN = 2
 
 
 class Action(StrEnum):
@@ -43,6 +47,14 @@ class Change:
         return f"{subject} {self.how}{values}"
 
 
+def reason(changes: Sequence[Change], limit: int | None = None) -> str:
+    """Return changes in one line; those beyond `limit` are only counted."""
+    shown = [str(change) for change in changes[:limit]]
+    if len(shown) < len(changes):
+        shown.append(f"and {len(changes) - len(shown)} more")
+    return "; ".join(shown)
+
+
 @dataclass(frozen=True)
 class PlannedStage:
     """One stage of a plan.
@@ -68,7 +80,11 @@ class PlannedStage:
     @property
     def reason(self) -> str:
         """The changes in one line."""
-        return "; ".join(map(str, self.changes))
+        return reason(self.changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the stage as JSON values."""
+        return asdict(self) | {"reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,7 @@ class Plan(Sequence[PlannedStage]):
                     stage.name,
                     stage.action.value,
                     f"{stage.last_seconds:.1f} s" if stage.last_seconds else "",
-                    stage.reason,
+                    reason(stage.changes, SHOWN),
                 ]
                 for stage in self.stages
             ],

@@ -11,7 +11,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from prefect_dvc import history
 from prefect_dvc.commands import Commands
 from prefect_dvc.cores import Cores, available_cores
 from prefect_dvc.dvc_repo import DvcRepo
@@ -20,6 +19,7 @@ from prefect_dvc.events import Events
 from prefect_dvc.file_lock import try_lock
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
+from prefect_dvc.planning import plan
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
 from prefect_dvc.results import Outcome, RunResult
@@ -62,14 +62,8 @@ class DvcProject:
             ProjectBusy: another DVC command is at work, and `wait` is false.
             ProjectError: DVC refuses the project or a target.
         """
-        with chdir(self.folder):
-            repo = DvcRepo(
-                self.folder,
-                RunOptions.of(targets, **options),
-                wait=self.wait,
-                pause=time.sleep,
-            )
-            return repo.plan(history.read(repo.root))
+        chosen = RunOptions.of(targets, **options)
+        return plan(self.folder, chosen, wait=self.wait, pause=time.sleep)
 
     def run(
         self,

@@ -27,10 +27,11 @@ from prefect_dvc.cores import Cores
 from prefect_dvc.dvc_repo import DvcRepo, OpenStage, SelectedStage
 from prefect_dvc.errors import CommandFailed, ProjectError, Stopped, TimedOut
 from prefect_dvc.events import Events
-from prefect_dvc.options import RunOptions, StageOptions
+from prefect_dvc.options import RunOptions
 from prefect_dvc.processes import Processes, environment
 from prefect_dvc.progress import Listener
 from prefect_dvc.results import Outcome, RunResult, StageResult
+from prefect_dvc.stage_options import StageOptions
 
 UNAVAILABLE = "Unavailable"
 SKIPPED = "Skipped"

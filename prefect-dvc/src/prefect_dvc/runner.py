@@ -1,0 +1,52 @@
+"""The flow behind `prefect-dvc run` and `prefect-dvc deploy`."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from prefect_dvc.errors import PrefectDvcError
+from prefect_dvc.events import Events
+from prefect_dvc.project import DvcProject
+
+FLOW_NAME = "prefect-dvc"
+
+
+def _run_name() -> str:
+    """Name a run after the project's folder and the targets."""
+    parameters = flow_run.parameters
+    folder = str(parameters["folder"]).rstrip("/").rpartition("/")[2]
+    return " ".join([folder, *(parameters.get("targets") or [])])
+
+
+@flow(name=FLOW_NAME, flow_run_name=_run_name, validate_parameters=False)
+def run_project(
+    folder: str,
+    targets: list[str] | None = None,
+    options: dict[str, bool] | None = None,
+    jobs: int | None = None,
+    *,
+    wait: bool = True,
+    events: Events | None = None,
+) -> State[Any]:
+    """Run the stages of a DVC project.
+
+    Args:
+        folder: of the project.
+        targets: as for `dvc repro`.
+        options: those of `dvc repro` that are on, such as `{"force": true}`.
+        jobs: how many stages run at a time; the number of cores if None.
+        wait: wait while another run works in the project; otherwise fail at once.
+        events: is told what happens, while it does.
+    """
+    try:
+        project = DvcProject(folder, jobs=jobs, wait=wait)
+        with project.open(targets, events=events, **(options or {})) as run:
+            run.submit_all()
+            result = run.wait()
+    except PrefectDvcError as error:
+        return Failed(message=str(error))
+    ended = Completed if result.ok else Failed
+    return ended(message=result.summary)
