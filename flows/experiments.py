@@ -7,7 +7,8 @@ there. Each of its stages becomes a task, as in the pipeline.
 from pathlib import Path
 
 from prefect_dvc import DvcProject, RunResult
-from tasks.runtime.params import BadInput
+from tasks.evaluation.model_set import Trained
+from tasks.runtime.params import BadInput, load
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "experiments" / "seeds"
@@ -18,7 +19,7 @@ def run(folder: Path) -> RunResult:
     """Bring the experiment in `folder` up to date.
 
     Raises:
-        BadInput: the pipeline has not run yet.
+        BadInput: the pipeline has not run yet, or a variant's name is invalid.
         PrefectDvcError: a stage failed, or DVC refuses the project.
     """
     if not (folder / "data" / "normalized").is_dir():
@@ -26,4 +27,6 @@ def run(folder: Path) -> RunResult:
             "data/normalized is missing; run the pipeline first: `make run` or "
             "`dvc repro`."
         )
-    return DvcProject(folder).run()
+    # The names of the variants become words of shell commands.
+    load("train", Trained, ROOT / "params.yaml")
+    return DvcProject(folder).run(keep_going=True)

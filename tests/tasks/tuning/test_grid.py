@@ -68,7 +68,7 @@ def test_unknown_variants_are_refused():
 
 
 def test_too_many_trainings_are_refused():
-    with pytest.raises(BadInput, match="has 100,000 trainings, more than 500"):
+    with pytest.raises(BadInput, match="has 100,000 trainings, more than 300"):
         Grid(seeds=10_000).points(TRAIN)
 
 
