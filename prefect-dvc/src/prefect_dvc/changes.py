@@ -36,7 +36,7 @@ def changes(stage: Stage, effects: Mapping[str, Any] | None = None) -> list[Chan
     # Reading dvc.lock takes time: only where nothing of it reached the stage.
     known = any(entry.hash_info for entry in (*stage.deps, *stage.outs))
     if isinstance(stage, PipelineStage) and not known and recorded(stage) is None:
-        return [Change("stage", "", "is not in dvc.lock: it never ran")]
+        return [Change("stage", "", "has never run")]
     return [
         *_command(stage),
         *_dependencies(stage, effects or {}),

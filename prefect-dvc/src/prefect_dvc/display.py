@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from prefect.logging.configuration import setup_logging
+from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_dvc.events import Events
-from prefect_dvc.results import Outcome, StageResult
+from prefect_dvc.results import Outcome, RunResult, StageResult
 
 TAIL_LINES = 20
 STYLES = {
@@ -26,21 +27,18 @@ STYLES = {
 }
 
 
-class RecordedEvents(Events):
-    """Keeps the outcomes, for the summary at the end."""
+class SummaryEvents(Events):
+    """Keeps the outcomes for the summary at the end."""
 
     def __init__(self) -> None:
-        self.results: list[StageResult] = []
-        self._lock = threading.Lock()
+        self.result: RunResult | None = None
 
-    def ended(self, result: StageResult) -> None:
-        """Keep the outcome; a stage that was retried has several, the last counts."""
-        with self._lock:
-            self.results = [r for r in self.results if r.name != result.name]
-            self.results.append(result)
+    def finished(self, result: RunResult) -> None:
+        """Keep the outcomes."""
+        self.result = result
 
 
-class LiveEvents(RecordedEvents):
+class LiveEvents(SummaryEvents):
     """One line per running stage: name, elapsed time, last line printed."""
 
     def __init__(self, console: Console) -> None:
@@ -48,6 +46,7 @@ class LiveEvents(RecordedEvents):
         self._console = console
         self._running: dict[str, tuple[float, list[str]]] = {}
         self._spinner = Spinner("dots")
+        self._lock = threading.Lock()
 
     def started(self, name: str, reason: str) -> None:
         """Add a line for the stage."""
@@ -67,7 +66,6 @@ class LiveEvents(RecordedEvents):
         """Take the stage's line away; print the last lines of a failed one."""
         with self._lock:
             _, lines = self._running.pop(result.name, (0.0, []))
-        super().ended(result)
         if result.outcome is Outcome.FAILED:
             for line in lines:
                 self._console.print(Text(f"  {line}"))
@@ -97,7 +95,7 @@ def _outcome(result: StageResult) -> Text:
 
 
 @contextmanager
-def shown(*, verbose: bool) -> Iterator[RecordedEvents]:
+def shown(*, verbose: bool) -> Iterator[SummaryEvents]:
     """Show a run while it goes on, and a summary table when it has ended.
 
     Args:
@@ -106,17 +104,17 @@ def shown(*, verbose: bool) -> Iterator[RecordedEvents]:
     console = Console()
     if not console.is_terminal or verbose:
         # Prefect's own log is the plain form.
-        events = RecordedEvents()
+        events = SummaryEvents()
         yield events
     else:
         events = live = LiveEvents(console)
         with _quiet_console(), Live(live, console=console, refresh_per_second=8):
             yield live
-    if events.results:
-        console.print(_summary(events.results))
+    if events.result:
+        console.print(_summary(events.result))
 
 
-def _summary(results: list[StageResult]) -> Table:
+def _summary(results: RunResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("stage", "outcome", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
@@ -129,18 +127,22 @@ def _summary(results: list[StageResult]) -> Table:
 
 @contextmanager
 def _quiet_console() -> Iterator[None]:
-    """Keep Prefect's log off the terminal, where the display is; warnings stay."""
-    handlers: list[tuple[Any, int]] = [
-        (handler, handler.level)
-        for name in ("prefect", *logging.root.manager.loggerDict)
-        if name.split(".")[0] == "prefect"
-        for handler in logging.getLogger(name).handlers
-        if type(handler).__name__ == "PrefectConsoleHandler"
+    """Keep Prefect's log off the terminal, where the display is."""
+    setup_logging()
+    handlers = [
+        handler
+        for handler in logging.root.handlers
+        if isinstance(handler, PrefectConsoleHandler)
     ]
-    for handler, _ in handlers:
-        handler.setLevel(logging.CRITICAL)
+    # Not by a level, which Prefect sets again when the flow starts.
+    for handler in handlers:
+        handler.addFilter(_nothing)
     try:
         yield
     finally:
-        for handler, level in handlers:
-            handler.setLevel(level)
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False

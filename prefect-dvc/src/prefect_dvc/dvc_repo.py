@@ -174,6 +174,33 @@ class DvcRepo:
 
         self._patiently(act)
 
+    def must_run(self, name: str, *, force: bool = False) -> bool:
+        """Return whether stage `name` has a command and is not unchanged.
+
+        Args:
+            name: of a selected stage.
+            force: run it even if unchanged.
+
+        Raises:
+            ProjectBusy: another command holds its files, and `wait` is false.
+            ProjectError: a dependency or parameter is missing, or DVC refuses.
+        """
+
+        def act() -> bool:
+            with self._locked():
+                stage = self._stage(name)
+                if not stage.cmd or stage.frozen:
+                    return False
+                missing = self._options.allow_missing
+                upstream = self._upstream(stage) if missing else None
+                return (
+                    force
+                    or self._options.force
+                    or bool(stage.changed(missing, upstream))
+                )
+
+        return self._patiently(act)
+
     @contextmanager
     def opened(self, name: str, *, force: bool = False) -> Iterator[OpenStage]:
         """Open stage `name`; while it is open no other command may touch its files.

@@ -1,6 +1,6 @@
 """What a run reports while it goes on, for a live display."""
 
-from prefect_dvc.results import StageResult
+from prefect_dvc.results import RunResult, StageResult
 
 
 class Events:
@@ -16,4 +16,7 @@ class Events:
         """A command of stage `name` printed a line."""
 
     def ended(self, result: StageResult) -> None:
-        """A stage ended."""
+        """A stage ended; one that is retried ends several times."""
+
+    def finished(self, result: RunResult) -> None:
+        """All stages have ended."""

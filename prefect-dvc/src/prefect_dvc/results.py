@@ -72,9 +72,15 @@ class RunResult(Sequence[StageResult]):
             ran = sum(stage.outcome is Outcome.RAN for stage in self.stages)
             return f"Stages: {ran} ran, {len(self.stages) - ran} Cached."
         skipped = sum(stage.outcome is Outcome.SKIPPED for stage in self.stages)
-        reasons = [stage.message for stage in self.failed]
+        names: dict[str, list[str]] = {}
+        for stage in self.failed:
+            names.setdefault(stage.message, []).append(stage.name)
+        reasons = [
+            f"{', '.join(stages)} failed: {message}"
+            for message, stages in names.items()
+        ]
         rest = [f"Stages skipped because of this: {skipped}."] if skipped else []
-        return " ".join([*dict.fromkeys(reasons), *rest])
+        return " ".join([*reasons, *rest])
 
     def stage(self, name: str) -> StageResult:
         """Return the outcome of stage `name`.

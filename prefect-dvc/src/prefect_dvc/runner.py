@@ -46,6 +46,8 @@ def run_project(
         with project.open(targets, events=events, **(options or {})) as run:
             run.submit_all()
             result = run.wait()
+        if events:
+            events.finished(result)
     except PrefectDvcError as error:
         return Failed(message=str(error))
     ended = Completed if result.ok else Failed

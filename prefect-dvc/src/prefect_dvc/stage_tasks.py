@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_dvc import history
@@ -37,6 +38,10 @@ UNAVAILABLE = "Unavailable"
 SKIPPED = "Skipped"
 
 Hook = Callable[[StageResult], object]
+
+
+class _NotStarted(Exception):
+    """A stage was not started, because another one failed."""
 
 
 @dataclass
@@ -193,17 +198,12 @@ class ProjectRun:
     def _run(self, name: str) -> State[Any]:
         """Run one stage, as the body of its task."""
         goes_on = self._options.keep_going or self._options.ignore_errors
-        if (failed := self._progress.failed) and not goes_on:
-            message = f"Not started, because {failed} failed."
-            result = StageResult(name, Outcome.SKIPPED, 0, message)
-            state: State[Any] = Cancelled(name=SKIPPED, message=message)
-        else:
-            result, state = self._attempt(name)
+        result, state = self._attempt(name)
         self._progress.results[name] = result
         if result.outcome.up_to_date or goes_on:
             self._cores.ended(name)
-        else:
-            self._progress.failed = name
+        elif result.outcome is Outcome.FAILED and not self._is_retried(name, state):
+            self._progress.failed = self._progress.failed or name
         if self._options.force_downstream and (
             result.outcome in {Outcome.RAN, Outcome.RESTORED}
             or self._options.force
@@ -217,14 +217,17 @@ class ProjectRun:
     def _attempt(self, name: str) -> tuple[StageResult, State[Any]]:  # noqa: PLR0911  # one for each kind of end
         try:
             self._processes.pause(0)
-            force = name in self._progress.forced
-            with self._repo.opened(name, force=force) as stage:
-                if stage.outcome is None:
-                    return self._execute(name, stage)
-                result = StageResult(
-                    name, stage.outcome, 0, f"{name}: {stage.message}", stage.reason
-                )
-                return result, Completed(name="Cached", message=result.message)
+            self._refuse_after_failure()
+            if not self._repo.must_run(name, force=name in self._progress.forced):
+                return self._bring_up_to_date(name)
+            # Before the stage is opened, which removes its outputs.
+            cores = self._stage_options[name].cores
+            with self._cores.held(name, cores, pause=self._processes.pause):
+                self._refuse_after_failure()
+                return self._bring_up_to_date(name)
+        except _NotStarted as reason:
+            result = StageResult(name, Outcome.SKIPPED, 0, str(reason))
+            return result, Cancelled(name=SKIPPED, message=result.message)
         except CommandFailed as failure:
             retry = failure.status == os.EX_TEMPFAIL
             return _failed(name, failure.reason, UNAVAILABLE if retry else "Failed")
@@ -237,29 +240,51 @@ class ProjectRun:
         except OSError as error:
             return _failed(name, _system_error(error))
 
+    def _bring_up_to_date(self, name: str) -> tuple[StageResult, State[Any]]:
+        force = name in self._progress.forced
+        with self._repo.opened(name, force=force) as stage:
+            if stage.outcome is None:
+                return self._execute(name, stage)
+            message = f"{name}: {stage.message}"
+            result = StageResult(name, stage.outcome, 0, message, stage.reason)
+            return result, Completed(name="Cached", message=message)
+
     def _execute(self, name: str, stage: OpenStage) -> tuple[StageResult, State[Any]]:
         logger = get_run_logger()
         listener = Listener(name, logger.info)
         process = stage.process | {"env": environment(stage.process["env"])}
-        options = self._stage_options[name]
+        limit = self._stage_options[name].timeout_seconds
 
         def on_line(line: str) -> None:
             self._events.printed(name, line)
             listener(line)
 
-        with self._cores.held(name, options.cores, pause=self._processes.pause):
-            logger.info("%s runs: %s", name, stage.reason)
-            self._events.started(name, stage.reason)
-            started = time.monotonic()
-            for command in stage.commands:
-                # A shell's last argument: the command as dvc.yaml has it.
-                logger.info("Running %s", command[-1])
-                self._processes.run(command, process, on_line, options.timeout_seconds)
-            stage.record()
+        logger.info("%s runs: %s", name, stage.reason)
+        self._events.started(name, stage.reason)
+        started = time.monotonic()
+        for command in stage.commands:
+            # A shell's last argument: the command as dvc.yaml has it.
+            logger.info("Running %s", command[-1])
+            self._processes.run(command, process, on_line, limit)
+        stage.record()
         seconds = time.monotonic() - started
         message = f"{name} ran in {seconds:.1f} s"
         result = StageResult(name, Outcome.RAN, seconds, message, stage.reason)
         return result, Completed(message=message)
+
+    def _is_retried(self, name: str, state: State[Any]) -> bool:
+        attempts = 1 + self._stage_options[name].retries
+        return _is_unavailable(None, None, state) and task_run.run_count < attempts
+
+    def _refuse_after_failure(self) -> None:
+        """Start nothing after a failure, unless the options say to go on.
+
+        Raises:
+            _NotStarted: a stage has failed.
+        """
+        goes_on = self._options.keep_going or self._options.ignore_errors
+        if self._progress.failed and not goes_on:
+            raise _NotStarted(f"Not started, because {self._progress.failed} failed.")
 
     def _call_hooks(self, result: StageResult) -> None:
         for pattern, hook in self._hooks:
