@@ -25,7 +25,7 @@ run: $(INSTALLED) ## run the whole pipeline on MNIST, as a Prefect flow
 repro: $(INSTALLED) ## run the same with DVC alone
 	dvc repro
 
-seeds: $(INSTALLED) ## train every variant with ten seeds: the spread of the results
+seeds: $(INSTALLED) ## train every variant with several seeds: the spread of the results
 	python -m flows.seeds
 
 ui: $(INSTALLED) ## start the Prefect server with its UI

@@ -1,23 +1,25 @@
-"""Train a variant once more: with another seed, learning rate or batch size.
+"""Train a variant with another seed, learning rate or batch size.
 
-Reads `data/normalized/`; keeps accuracies and predictions in `.checkpoints/seeds/` (see
-`tasks.repeats`), and no model. What is kept already is not trained again. The test
-set's accuracy is noted for its spread alone: nothing is chosen by it.
+Reads `data/normalized/` and writes a trial: accuracies, and which validation images
+are classified correctly (see `tasks.trials.trial`). The model is not kept. A training
+that diverges is a result like any other.
+
+With `--test` the accuracy on the test images is measured too, for its spread alone:
+where settings are chosen by the results, it is left out.
 """
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from tasks import repeats
 from tasks.dataset import splits
 from tasks.dataset.splits import Facts, Split, SplitName
-from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
-from tasks.train import Diverged, train
+from tasks.train import CHECKPOINTS, NORMALIZED, Diverged, train
 from tasks.training.settings import Train, Variant
+from tasks.trials import trial
+from tasks.trials.trial import Trial
 
 
 def retrain(
@@ -25,75 +27,42 @@ def retrain(
     facts: Facts,
     settings: Train,
     variant: str,
-    seed: int,
     checkpoint: Path | None = None,
-) -> Repeat:
-    """Return what `variant` gets right when trained with `seed`.
+) -> Trial:
+    """Train `variant` and return what it gets right.
 
     Args:
-        parts: the three splits.
+        parts: the splits train and valid; test too if it is to be measured.
         facts: on the data.
-        settings: of the step `train`, whose seed doesn't count.
+        settings: of the step `train`, with the seed and the changes to try.
         variant: a key of `settings.variants`.
-        seed: what to train with.
         checkpoint: see `tasks.train.train`.
     """
-    settings = settings.model_copy(update={"seed": seed})
-    held_out = parts["valid"]
-    model, _ = train(parts["train"], held_out, facts, settings, variant, checkpoint)
-    return repeats.measure(model, held_out, parts["test"], variant, seed)
-
-
-def _changed(settings: Train, variant: str, changes: dict[str, Any]) -> Train:
-    """Return the settings with another learning rate or batch size of a variant."""
-    own = settings.variants[variant].model_dump() | changes
+    valid = parts["valid"]
     try:
-        changed = Variant.model_validate(own)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise BadInput(
-            f"{variant} can't have {key} {fault['input']}: {fault['msg'].lower()}."
-        ) from None
-    return settings.model_copy(
-        update={"variants": settings.variants | {variant: changed}}
-    )
-
-
-def _tried(
-    parts: dict[SplitName, Split],
-    facts: Facts,
-    settings: Train,
-    variant: str,
-    seed: int,
-    checkpoint: Path,
-) -> Repeat:
-    """Return what comes of a training, even if that is nothing."""
-    try:
-        return retrain(parts, facts, settings, variant, seed, checkpoint)
-    except Diverged:
-        return Repeat(
-            variant=variant,
-            architecture=settings.variants[variant].architecture,
-            seed=seed,
-            valid=0,
-            test=0,
-            predictions=b"",
-            diverged=True,
+        model, _ = train(
+            parts["train"],
+            valid,
+            facts,
+            settings,
+            variant,
+            checkpoint,
+            progress=False,
         )
+    except Diverged:
+        architecture = settings.variants[variant].architecture
+        return Trial(architecture=architecture, diverged=True)
+    return trial.measure(model, valid, parts.get("test"))
 
 
-def main() -> None:
-    """Train on the project's folders."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("variant", metavar="VARIANT", help="a key of `train.variants`")
-    parser.add_argument("seed", metavar="SEED", type=int, help="from 0 up")
-    parser.add_argument("--learning-rate", type=float, help="instead of its own")
-    parser.add_argument("--batch-size", type=int, help="instead of its own")
-    variant, seed, *others = vars(parser.parse_args()).values()
-    keys = ("learning_rate", "batch_size")
-    changes = {k: v for k, v in zip(keys, others, strict=True) if v is not None}
-    settings = load("train", Train)
+def changed(
+    settings: Train, variant: str, seed: int, changes: dict[str, float | int | None]
+) -> Train:
+    """Return `settings` with another seed, and with `changes` to `variant`.
+
+    Raises:
+        BadInput: a value is invalid, or there is no such variant.
+    """
     if variant not in settings.variants:
         raise BadInput(
             f"`train.variants` in params.yaml has no {variant!r}; it has "
@@ -101,22 +70,52 @@ def main() -> None:
         )
     if seed < 0:
         raise BadInput(f"The seed is {seed}; give one from 0 up.")
-    settings = _changed(settings, variant, changes)
-    marks = repeats.marks(changes)
-    kept = repeats.load(variant, seed, marks[variant])
-    if not kept:
-        parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
-        unfinished = repeats.path(variant, seed, marks[variant]).with_suffix(".part")
-        facts = splits.load_facts(NORMALIZED)
-        kept = _tried(parts, facts, settings, variant, seed, unfinished)
-        repeats.refuse_change(marks, changes)
-        repeats.save(kept, marks[variant])
-    if kept.diverged:
-        print(f"{variant}, seed {seed}: it diverged")
-        return
-    said = f"{variant}, seed {seed}: accuracy {kept.valid:.4f} in validation"
-    # Where settings are tried, they are chosen, which is not done by the test set.
-    print(said if changes else f"{said}, {kept.test:.4f} on the test set")
+    new = {key: value for key, value in changes.items() if value is not None}
+    try:
+        one = Variant.model_validate(settings.variants[variant].model_dump() | new)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise BadInput(
+            f"{variant} can't have {key} {fault['input']}: {fault['msg'].lower()}."
+        ) from None
+    return settings.model_copy(
+        update={"seed": seed, "variants": settings.variants | {variant: one}}
+    )
+
+
+def main() -> None:
+    """Run the step in the folder of an experiment."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("variant", metavar="VARIANT", help="a key of `train.variants`")
+    parser.add_argument("seed", metavar="SEED", type=int, help="from 0 up")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
+    parser.add_argument("--learning-rate", type=float, help="instead of the variant's")
+    parser.add_argument("--batch-size", type=int, help="instead of the variant's")
+    parser.add_argument(
+        "--test", action="store_true", help="measure on test images too"
+    )
+    options = parser.parse_args()
+    changes = {
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size,
+    }
+    settings = changed(load("train", Train), options.variant, options.seed, changes)
+    names = [name for name in splits.SPLITS if options.test or name != "test"]
+    result = retrain(
+        {name: splits.load(NORMALIZED, name) for name in names},
+        splits.load_facts(NORMALIZED),
+        settings,
+        options.variant,
+        CHECKPOINTS / options.out.name,
+    )
+    trial.save(options.out, result)
+    said = "diverged"
+    if result.valid is not None:
+        said = f"accuracy {result.valid:.4f} in validation"
+    if result.test is not None:
+        said += f", {result.test:.4f} on the test set"
+    print(f"{options.out.stem}: {said}")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def train(
     settings: Train,
     name: str,
     checkpoint: Path | None = None,
+    *,
+    progress: bool = True,
 ) -> tuple[Model, Training]:
     """Train the variant `name` and return it, and how it went.
 
@@ -56,6 +58,7 @@ def train(
         settings: of the step.
         name: a key of `settings.variants`.
         checkpoint: the file to keep a checkpoint in; it is removed at the end.
+        progress: whether to show a progress bar.
 
     Raises:
         Diverged: the weights grew beyond what can be computed with.
@@ -80,7 +83,15 @@ def train(
             training.restore(saved)
     done = len(training.accuracy)
     epochs = range(done, variant.epochs)
-    for _ in tqdm(epochs, name, variant.epochs, initial=done, unit="epoch", delay=1):
+    for _ in tqdm(
+        epochs,
+        name,
+        variant.epochs,
+        initial=done,
+        unit="epoch",
+        delay=1,
+        disable=not progress,
+    ):
         training.epoch(data, held_out, variant.batch_size)
         if checkpoint:
             checkpoints.save(checkpoint, fingerprint, training.state())

@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 from conftest import RANGES, ROOT, VALID, idx_bytes
+from small import VARIANTS
 
 SOURCES = [
     ".dvc/config",
@@ -14,10 +16,12 @@ SOURCES = [
     ".gitignore",
     "datasets",
     "dvc.yaml",
+    "experiments",
     "flows",
     "pyproject.toml",
     "tasks",
 ]
+SMALL_TRAIN = {"variants": VARIANTS, "device": "cpu"}
 
 
 def make(root: Path, digits: dict) -> Path:
@@ -45,9 +49,7 @@ def make(root: Path, digits: dict) -> Path:
         source, target = ROOT / name, project / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(
-                source, target, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(source, target, symlinks=True, ignore=made_by_runs)
         else:
             shutil.copy(source, target)
     for name, content in (("params", params), ("datasets/mnist", card)):
@@ -57,6 +59,39 @@ def make(root: Path, digits: dict) -> Path:
     git(project, "add", "-A")
     git(project, "commit", "-qm", "small")
     return project
+
+
+def made_by_runs(folder: str, names: list[str]) -> set[str]:
+    """Return which files of `folder` a copy of the project should not have."""
+    made = {"__pycache__"}
+    if "experiments" in Path(folder).parts:
+        made |= {"cache", "dvc.lock", "points.yaml", "tmp", "trials"}
+    return made.intersection(names)
+
+
+def make_pipeline_run(small: Path, root: Path, env: dict[str, str]) -> Path:
+    """Make a checkout of `small` under `root` with two variants and run its pipeline.
+
+    Its experiments have two seeds, and no limit on the accuracy.
+    """
+    project = clone(small, str(root / "project"))
+    edit(project / "params.yaml", lambda params: params["train"].update(SMALL_TRAIN))
+    edit(
+        project / "datasets" / "mnist.yaml",
+        lambda card: card["report"].update(suspicious=None),
+    )
+    (project / "experiments" / "seeds" / "seeds.yaml").write_text("seeds: [0, 1]\n")
+    run(project, env, "dvc", "repro")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "pipeline run")
+    return project
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change the YAML file at `path`."""
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def git(folder: Path, *arguments: str) -> str:

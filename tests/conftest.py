@@ -4,6 +4,7 @@ The data set is scikit-learn's digits, enlarged to 28x28, in place of MNIST. The
 server and the small DVC project come from the tests of prefect-dvc.
 """
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -180,3 +181,19 @@ def small(tmp_path_factory, digits) -> Path:
     from checkouts import make  # noqa: PLC0415
 
     return make(tmp_path_factory.mktemp("small"), digits)
+
+
+@pytest.fixture(scope="session")
+def pipeline_run(small, prefect_server, tmp_path_factory) -> Path:
+    """A small checkout with two variants whose pipeline has run; don't change it."""
+    from checkouts import make_pipeline_run  # noqa: PLC0415  # as above
+
+    return make_pipeline_run(small, tmp_path_factory.mktemp("run"), prefect_server)
+
+
+@pytest.fixture
+def experimenting(pipeline_run, tmp_path) -> Path:
+    """A copy of that checkout, in which a test runs experiments."""
+    target = tmp_path / "project"
+    shutil.copytree(pipeline_run, target, symlinks=True)
+    return target

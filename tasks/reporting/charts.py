@@ -168,7 +168,7 @@ def sweep(
     A variant has a colour, an update rule a mark, each batch size a line of its own.
 
     Args:
-        table: see `tasks.sweep.sweep`.
+        table: see `tasks.tuning.ranking.table`.
         rules: the update rule of each variant, by its name.
         palette: colours.
     """

@@ -1,105 +1,85 @@
-"""The flow of the seeds, on the small data set."""
+"""The flow of the seeds, on a small checkout."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, wait_until
+from checkouts import run
+from conftest import wait_until
 from prefect.client.orchestration import get_client
-from small import lay_out
 
-from flows import seeds
-from tasks import repeats
+from flows.results import experiments, seeds
+from tasks.runtime.params import BadInput
 
-
-@pytest.fixture
-def small(tmp_path, parts, params, monkeypatch):
-    """The project itself, its data made small, as the flow sees it."""
-    for folder in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    monkeypatch.setattr(seeds, "ROOT", tmp_path)
-    return lay_out(tmp_path, parts, params)
+FLOW = ("python", "-m", "flows.seeds")
 
 
-def kept(small):
-    return sorted((small / repeats.FOLDER).glob("*.json"))
+def test_the_flow_and_dvc_repro_take_each_others_trainings(
+    experimenting, prefect_server
+):
+    folder = experimenting / "experiments" / "seeds"
+    run(folder, prefect_server, "dvc", "repro", "retrain@autograd-0")
+    said = run(experimenting, prefect_server, *FLOW)
+    assert "Stages: 4 ran, 1 Cached." in said
+    report = (experimenting / "reports" / "seeds.json").read_bytes()
 
-
-def test_a_flow_that_was_killed_goes_on_where_it_was(small, prefect_server):
-    command = [sys.executable, "-m", "flows.seeds", "--seeds", "8"]
-    with subprocess.Popen(
-        command,
-        cwd=small,
-        env=prefect_server,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as cut_off:
-        wait_until(lambda: kept(small), seconds=60)
-        os.kill(cut_off.pid, signal.SIGKILL)
-    before = {path: path.stat().st_mtime_ns for path in kept(small)}
-    assert 1 <= len(before) < 16
-    assert not (small / "reports").exists()
-
-    state = seeds.seeds(8, return_state=True)
-    assert state.is_completed(), state.message
-    names = [one.name for one in state.result(raise_on_failure=False)]
-    assert len(names) == 17
-    # One may have been written between the kill and the end of its process.
-    assert len(before) <= names.count("Cached") <= len(before) + 1
-    assert len(kept(small)) == 16
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-    report = (small / "reports" / "seeds.json").read_bytes()
-    again = seeds.seeds(8, return_state=True)
-    assert [one.name for one in again.result(raise_on_failure=False)] == [
-        "Cached"
-    ] * 16 + ["Completed"]
-    assert (small / "reports" / "seeds.json").read_bytes() == report
+    assert "Running stage" not in run(folder, prefect_server, "dvc", "repro")
+    said = run(experimenting, prefect_server, *FLOW)
+    assert "Stages: 0 ran, 5 Cached." in said
+    assert (experimenting / "reports" / "seeds.json").read_bytes() == report
 
     with get_client(sync_client=True) as client:
-        runs = client.read_task_runs()
         artifacts = client.read_artifacts()
-    assert {"autograd, seed 0", "analytic, seed 7", "spread"} <= {
-        run.name for run in runs
-    }
     table = next(one for one in artifacts if one.key == "seeds")
     assert json.loads(table.data) == seeds.table(json.loads(report))
 
-
-def test_a_model_too_good_to_be_true_fails_the_flow(small, prefect_server, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.chdir(small)
-        for name, mark in repeats.marks().items():
-            repeats.save(
-                repeats.Repeat(
-                    variant=name,
-                    architecture="linear",
-                    seed=0,
-                    valid=0.9,
-                    test=0.94,
-                    predictions=bytes(300),
-                ),
-                mark,
-            )
-    state = seeds.seeds(1, return_state=True)
-    assert state.is_failed()
+    said = run(experimenting, prefect_server, *FLOW, "--seeds", "1")
+    assert "Stages: 1 ran, 2 Cached." in said
     assert (
-        "autograd with seed 0 has accuracy 0.9400"
-        in state.result(raise_on_failure=False)[-1].message
+        json.loads((experimenting / "reports" / "seeds.json").read_text())["models"][
+            "autograd"
+        ]["valid"]["sd"]
+        is None
     )
-    assert not (small / "reports").exists()
 
 
-def test_what_can_not_be_done_is_one_sentence(small, prefect_server):
+def test_a_killed_flow_continues_where_it_stopped(experimenting, prefect_server):
+    trials = experimenting / "experiments" / "seeds" / "trials"
+    lock = experimenting / "experiments" / "seeds" / "dvc.lock"
+    command = [sys.executable, *FLOW[1:], "--seeds", "3"]
+    with subprocess.Popen(
+        command,
+        cwd=experimenting,
+        env=prefect_server,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        wait_until(
+            lambda: lock.exists() and lock.read_text().count("retrain@") >= 2,
+            seconds=120,
+        )
+        running.send_signal(signal.SIGKILL)
+    recorded = lock.read_text().count("retrain@")
+    assert 2 <= recorded < 6
+
+    said = run(experimenting, prefect_server, *FLOW, "--seeds", "3")
+    assert f"Stages: {7 - recorded} ran, {recorded} Cached." in said
+    assert len(list(trials.glob("*.json"))) == 6
+
+
+def test_an_experiment_without_data_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="data/normalized is missing; run the pipeline"):
+        experiments.run(tmp_path)
+
+
+def test_a_number_of_seeds_below_one_is_refused(prefect_server):
     state = seeds.seeds(0, return_state=True)
     assert state.is_failed()
     assert state.message == "The number of seeds is 0; give one from 1 up."
-    shutil.rmtree(small / "data")
-    state = seeds.seeds(1, return_state=True)
-    assert state.is_failed()
-    assert "is missing; run `dvc repro` first." in state.message
+
+
+def test_accuracy_of_one_training_has_no_deviation():
+    assert seeds.accuracy(0.91234, 0.00123) == "0.9123 ± 0.0012"
+    assert seeds.accuracy(0.91234, None) == "0.9123"

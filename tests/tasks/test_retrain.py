@@ -1,79 +1,81 @@
-import sys
-
 import numpy as np
 import pytest
 from small import lay_out
 
-from tasks import repeats, retrain, train
+from tasks.retrain import changed, retrain
 from tasks.runtime.params import BadInput, load
+from tasks.train import train
 from tasks.training.settings import Train
+from tasks.trials.trial import Trial
 
 
 @pytest.fixture
-def root(tmp_path, parts, params, monkeypatch):
+def settings(tmp_path, parts, params, monkeypatch):
     monkeypatch.chdir(lay_out(tmp_path, parts, params))
-    return tmp_path
+    return load("train", Train)
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["retrain", *arguments])
-    retrain.main()
+def with_seed(settings, seed, **changes):
+    return changed(settings, "autograd", seed, changes)
 
 
-def test_a_seed_gives_the_model_that_the_step_gives_with_it(root, parts):
-    settings = load("train", Train)
-    one, again = (
-        retrain.retrain(*parts, settings, "autograd", seed) for seed in (5, 5)
-    )
-    other = retrain.retrain(*parts, settings, "autograd", 6)
+def test_a_trial_measures_the_model_that_train_makes_with_that_seed(settings, parts):
     by_name, facts = parts
-    model, _ = train.train(
+    trial = retrain(by_name, facts, with_seed(settings, 5), "autograd")
+    model, _ = train(
         by_name["train"],
         by_name["valid"],
         facts,
         settings.model_copy(update={"seed": 5}),
         "autograd",
     )
-    predictions = model.predict(by_name["valid"].images)
-    assert np.array_equal(np.frombuffer(one.predictions, np.uint8), predictions)
-    assert one.valid == np.mean(predictions == by_name["valid"].labels)
+    correct = {
+        name: model.predict(split.images) == split.labels
+        for name, split in by_name.items()
+    }
+    assert np.array_equal(trial.correct, correct["valid"])
+    assert trial.valid == correct["valid"].mean()
+    assert trial.test == correct["test"].mean()
+
+
+def test_the_seed_alone_decides_between_two_trials(settings, parts):
+    one, again, other = (
+        retrain(*parts, with_seed(settings, seed), "autograd") for seed in (5, 5, 6)
+    )
     assert one == again
-    assert one.predictions != other.predictions
+    assert one.packed != other.packed
 
 
-def test_what_is_kept_is_not_trained_again(root, monkeypatch, capsys):
-    run(monkeypatch, "analytic", "1")
-    said = capsys.readouterr().out
-    assert said.startswith("analytic, seed 1: accuracy 0.")
-    monkeypatch.setattr(retrain, "retrain", None)
-    run(monkeypatch, "analytic", "1")
-    assert capsys.readouterr().out == said
-    assert len(list(repeats.FOLDER.iterdir())) == 1
+def test_the_test_set_is_measured_only_if_it_is_given(settings, parts):
+    by_name, facts = parts
+    some = {name: by_name[name] for name in ("train", "valid")}
+    trial = retrain(some, facts, with_seed(settings, 0), "autograd")
+    assert trial.test is None
+    assert trial.valid > 0.5
 
 
-def test_a_result_of_data_that_changed_meanwhile_is_not_kept(root, monkeypatch):
-    real = retrain.retrain
+def test_a_training_that_diverges_is_a_trial(settings, parts):
+    changes = with_seed(settings, 0, learning_rate=1e30, batch_size=None)
+    trial = retrain(*parts, changes, "autograd")
+    assert trial == Trial(architecture="linear", diverged=True)
 
-    def slow(*arguments):
-        path = root / "data" / "normalized" / "facts.json"
-        path.write_text(path.read_text() + "\n")
-        return real(*arguments)
 
-    monkeypatch.setattr(retrain, "retrain", slow)
-    with pytest.raises(BadInput, match="changed while this ran"):
-        run(monkeypatch, "analytic", "1")
-    assert not repeats.FOLDER.exists()
+def test_changes_replace_the_variants_own_settings(settings):
+    new = with_seed(settings, 3, learning_rate=0.5, batch_size=16)
+    assert new.seed == 3
+    assert new.recipe("autograd").learning_rate == 0.5
+    assert new.recipe("autograd").batch_size == 16
+    assert new.variants["analytic"] == settings.variants["analytic"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("variant", "seed", "changes", "sentence"),
     [
-        (["analytical", "1"], "has no 'analytical'; it has autograd, analytic"),
-        (["analytic", "-1"], "The seed is -1; give one from 0 up"),
+        ("analytical", 1, {}, "has no 'analytical'; it has autograd, analytic"),
+        ("analytic", -1, {}, "The seed is -1; give one from 0 up"),
+        ("analytic", 0, {"learning_rate": -1}, "analytic can't have learning_rate -1"),
     ],
 )
-def test_what_can_not_be_trained_is_one_sentence(
-    root, monkeypatch, arguments, sentence
-):
+def test_invalid_settings_are_refused(settings, variant, seed, changes, sentence):
     with pytest.raises(BadInput, match=sentence):
-        run(monkeypatch, *arguments)
+        changed(settings, variant, seed, changes)

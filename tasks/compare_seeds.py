@@ -1,14 +1,13 @@
 """Say how much results depend on the seed, and which models differ by more than luck.
 
-Reads what `tasks.retrain` kept of the seeds 0 to n - 1, `data/normalized/` and
-`models/baseline.safetensors`. Writes `reports/seeds.json`:
+Reads the trials of every variant with every seed of `seeds.yaml`, `data/normalized/`
+and `models/baseline.safetensors`. Writes a JSON file:
 
-- `recipes`: by variant, the digest of the settings and the code it was trained by;
 - `models`: of each the number of trainings `n`, and mean and standard deviation of its
   accuracy, `valid` and `test`. The baseline does not depend on a seed: its n is 1;
 - `pairs`: of each two models, how much more often `one` is right on the validation
   images than the `other` (mean and standard deviation over the seeds), and McNemar's
-  test of their models of seed 0.
+  test of their models of the first seed.
 
 The test set is used for its spread alone: no model is chosen, nor compared, by it. A
 model that does too well there is refused, and then nothing is written.
@@ -17,62 +16,92 @@ model that does too well there is refused, and then nothing is written.
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, NonNegativeInt, RootModel
 from scipy.stats import binomtest
 
-from tasks import repeats
 from tasks.dataset import splits
-from tasks.dataset.splits import Pixels
+from tasks.evaluation import model_set
 from tasks.evaluation.model_set import BASELINE, MODELS
 from tasks.modeling import model_file
 from tasks.rawdata import dataset_card
 from tasks.rawdata.dataset_card import ReportedResults
-from tasks.repeats import NORMALIZED, Repeat
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
+from tasks.trials import trial
+from tasks.trials.trial import Trial
 
-REPORT = Path("reports/seeds.json")
-DIGITS = 7  # as in `tasks.evaluation.metrics`, which would bring scikit-learn along
+NORMALIZED = Path("data/normalized")
+SEEDS = Path("seeds.yaml")
+TRIALS = Path("trials")
+DIGITS = 7  # as in `tasks.evaluation.metrics`, which would import scikit-learn
 P_DIGITS = 4  # significant ones; a p-value may be very small
 
 
-def spread(
-    results: Mapping[str, Sequence[Repeat]],
-    labels: Pixels,
-    suspicious: float | None,
+class Seeds(RootModel[Annotated[list[NonNegativeInt], Field(min_length=1)]]):
+    """`seeds` in seeds.yaml: what every variant is trained with."""
+
+
+def compare_seeds(
+    trials: Mapping[str, Mapping[int | None, Trial]], suspicious: float | None
 ) -> dict[str, Any]:
     """Return `models` and `pairs` of the report.
 
     Args:
-        results: of each model, by seed; all have as many, or one, which then stands
-            for every seed.
-        labels: of the validation images, (N,).
+        trials: of each model, by seed; all have the same seeds, or one trial, whose
+            seed is None and which is compared with every seed of the others.
         suspicious: the accuracy on the test set above which a linear model is refused;
-            None where nothing is known.
+            None where no limit is known.
 
     Raises:
-        BadInput: a model is that good.
+        BadInput: a training diverged, or a model is suspiciously good.
     """
-    for result in itertools.chain(*results.values()):
-        if suspicious and result.architecture == "linear":
-            _refuse_miracle(result, suspicious)
-    right = {name: _right(some, labels) for name, some in results.items()}
+    for model, by_seed in trials.items():
+        for seed, result in by_seed.items():
+            name = model if seed is None else f"{model} with seed {seed}"
+            _refuse_diverged(name, result)
+            _refuse_suspicious(name, result, suspicious)
+    correct = {
+        model: np.stack([result.correct for result in by_seed.values()])
+        for model, by_seed in trials.items()
+    }
     return {
         "models": {
-            name: {
-                "n": len(some),
-                "valid": mean_and_deviation([one.valid for one in some]),
-                "test": mean_and_deviation([one.test for one in some]),
-            }
-            for name, some in results.items()
+            model: _summary(list(by_seed.values())) for model, by_seed in trials.items()
         },
         "pairs": [
-            {"one": one, "other": other, **compare(right[one], right[other])}
-            for one, other in itertools.combinations(results, 2)
+            {"one": one, "other": other, **compare(correct[one], correct[other])}
+            for one, other in itertools.combinations(trials, 2)
         ],
+    }
+
+
+def _refuse_diverged(name: str, result: Trial) -> None:
+    if result.diverged:
+        raise BadInput(
+            f"{name} diverged; make its `learning_rate` in params.yaml smaller."
+        )
+
+
+def _refuse_suspicious(name: str, result: Trial, limit: float | None) -> None:
+    if limit is None or result.test is None or result.architecture != "linear":
+        return
+    if result.test > limit:
+        raise BadInput(
+            f"{name} has accuracy {result.test:.4f} on the test set, above {limit}: a "
+            "linear model can't be that good on this data; look for test images in "
+            "the training data."
+        )
+
+
+def _summary(results: Sequence[Trial]) -> dict[str, Any]:
+    return {
+        "n": len(results),
+        "valid": mean_and_deviation([result.valid or 0 for result in results]),
+        "test": mean_and_deviation([result.test or 0 for result in results]),
     }
 
 
@@ -121,60 +150,24 @@ def _mcnemar(only_one: int, only_other: int) -> float:
     return float(f"{binomtest(only_one, differing).pvalue:.{P_DIGITS}g}")
 
 
-def _right(results: Sequence[Repeat], labels: Pixels) -> npt.NDArray[np.bool_]:
-    """Return which images each result is right on, (results, images)."""
-    rows = [np.frombuffer(one.predictions, dtype=np.uint8) for one in results]
-    return np.asarray(np.stack(rows) == labels)
-
-
-def _refuse_miracle(result: Repeat, suspicious: float) -> None:
-    if result.test > suspicious:
-        seed = "" if result.seed is None else f" with seed {result.seed}"
-        raise BadInput(
-            f"{result.variant}{seed} has accuracy {result.test:.4f} on the test set, "
-            f"above {suspicious}: a linear model can't be that good on this data; look "
-            "for test images in the training data."
-        )
-
-
-def _kept(variant: str, seed: int, mark: str) -> Repeat:
-    kept = repeats.load(variant, seed, mark)
-    if kept and kept.diverged:
-        raise BadInput(
-            f"{variant} diverges with seed {seed}; make its `learning_rate` smaller."
-        )
-    if not kept:
-        raise BadInput(
-            f"{variant} has not been trained with seed {seed} on this data by this "
-            f"code; run `python -m tasks.retrain {variant} {seed}`, or all of them by "
-            "`python -m flows.seeds`."
-        )
-    return kept
-
-
 def main() -> None:
-    """Summarize what is kept in the project's folders."""
+    """Run the step in `experiments/seeds`."""
     parser = cli.parser(__doc__)
-    parser.add_argument("seeds", metavar="N", type=int, help="how many seeds")
-    number = parser.parse_args().seeds
-    if number < 1:
-        raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
-    marks = repeats.marks()
+    parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
+    out = parser.parse_args().out
     valid, test = splits.load(NORMALIZED, "valid"), splits.load(NORMALIZED, "test")
     baseline = model_file.load(MODELS / f"{BASELINE}.safetensors")
-    report = spread(
-        {
-            BASELINE: [repeats.measure(baseline, valid, test, BASELINE)],
-            **{
-                name: [_kept(name, seed, mark) for seed in range(number)]
-                for name, mark in marks.items()
-            },
-        },
-        valid.labels,
-        load("report", ReportedResults, dataset_card.selected()).suspicious,
-    )
-    repeats.refuse_change(marks)
-    files.write_json(REPORT, {"recipes": repeats.recipes(), **report})
+    trials: dict[str, dict[int | None, Trial]] = {
+        BASELINE: {None: trial.measure(baseline, valid, test)}
+    }
+    seeds = load("seeds", Seeds, SEEDS).root
+    for variant in model_set.networks():
+        trials[variant] = {
+            seed: trial.load(TRIALS / f"{variant}-{seed}.json") for seed in seeds
+        }
+    limit = load("report", ReportedResults, dataset_card.selected()).suspicious
+    report = compare_seeds(trials, limit)
+    files.write_json(out, report)
     for name, figures in report["models"].items():
         mean, deviation = figures["test"].values()
         more = "" if deviation is None else f" +- {deviation:.4f}"

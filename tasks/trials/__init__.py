@@ -1,0 +1,1 @@
+"""The result of one training with a given seed or given settings."""

@@ -1,0 +1,81 @@
+"""A trial: what one trained model gets right, as a small JSON file.
+
+The model itself is not kept. One bit per validation image is enough to compare two
+models image by image.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
+
+from tasks.dataset.splits import Split
+from tasks.modeling.architectures import Architecture
+from tasks.modeling.model_file import Model
+from tasks.runtime import files
+from tasks.runtime.params import BadInput, Settings
+
+MAX_BYTES = 10_000_000  # 10,000 validation images take 2 kB
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Trial(Settings):
+    """What one trained model gets right.
+
+    Attributes:
+        architecture: of the model.
+        diverged: the training diverged; there is no model and nothing was measured.
+        valid: accuracy on the validation images.
+        test: accuracy on the test images; None if it was not measured.
+        images: number of validation images.
+        packed: whether each of them is classified correctly, as `numpy.packbits` packs
+            bits.
+    """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    architecture: Architecture
+    diverged: bool = False
+    valid: Share | None = None
+    test: Share | None = None
+    images: NonNegativeInt = 0
+    packed: bytes = b""
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each validation image is classified correctly, bool (images,)."""
+        packed = np.frombuffer(self.packed, dtype=np.uint8)
+        return np.unpackbits(packed, count=self.images).astype(bool)
+
+
+def measure(model: Model, valid: Split, test: Split | None = None) -> Trial:
+    """Measure `model` on the validation images and, if given, on the test images."""
+    correct = model.predict(valid.images) == valid.labels
+    return Trial(
+        architecture=model.description.architecture,
+        valid=float(correct.mean()),
+        test=test and float(np.mean(model.predict(test.images) == test.labels)),
+        images=len(correct),
+        packed=np.packbits(correct).tobytes(),
+    )
+
+
+def save(path: Path, trial: Trial) -> None:
+    """Write `trial` to the file at `path`."""
+    files.write_text(path, trial.model_dump_json(indent=2) + "\n")
+
+
+def load(path: Path) -> Trial:
+    """Read the trial at `path`.
+
+    Raises:
+        BadInput: the file does not hold a trial.
+        FileNotFoundError: it does not exist.
+    """
+    try:
+        return Trial.model_validate_json(files.read_bytes(path, MAX_BYTES))
+    except ValidationError:
+        raise BadInput(f"{path} is damaged; delete it and run `dvc repro`.") from None

@@ -1,0 +1,148 @@
+"""The grid of a sweep: variants x learning rates x batch sizes x seeds.
+
+`flows.sweep` writes its points to `experiments/sweep/points.yaml`, from which DVC makes
+a stage for each.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    RootModel,
+    ValidationError,
+)
+
+from tasks.runtime import files, params
+from tasks.runtime.params import BadInput, Count, Settings, Word
+
+# A variant's own learning rate is multiplied by each of these.
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+SEEDS = 3
+MAX_POINTS = 300  # DVC rewrites dvc.lock after each: 300 cost it a quarter of an hour
+
+
+class Point(Settings):
+    """The settings of one training."""
+
+    variant: Word
+    learning_rate: PositiveFloat
+    batch_size: Count
+    seed: NonNegativeInt
+
+    @property
+    def name(self) -> str:
+        """Name of the training: of its DVC stage and of its file."""
+        return f"{self.variant}-{self.learning_rate:g}-{self.batch_size}-{self.seed}"
+
+
+class Points(RootModel[dict[str, Point]]):
+    """`points` in points.yaml: every training by name."""
+
+
+class TunedVariant(Settings):
+    """What a sweep reads of one entry of `train.variants`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    update: str
+    learning_rate: PositiveFloat
+    batch_size: Count | None = None
+
+
+class TunedTrain(Settings):
+    """What a sweep reads of section `train` of params.yaml."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    batch_size: Count
+    variants: Annotated[dict[Word, TunedVariant], Field(min_length=1)]
+
+
+class Grid(Settings):
+    """The settings to try; empty ones are taken from params.yaml.
+
+    Attributes:
+        variants: names of variants; empty: all of them.
+        learning_rates: empty: each variant's own, times each of `FACTORS`.
+        batch_sizes: empty: each variant's own.
+        seeds: how many, from 0 up.
+    """
+
+    variants: Annotated[tuple[Word, ...], Field(strict=False)] = ()
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = ()
+    batch_sizes: Annotated[tuple[Count, ...], Field(strict=False)] = ()
+    seeds: Annotated[int, Field(ge=1)] = SEEDS
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Self:
+        """Return the grid of the command's options.
+
+        Raises:
+            BadInput: a value is invalid.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = str(fault["loc"][0]).replace("_", "-")
+            raise BadInput(
+                f"`--{name}` is {fault['input']!r}, but {fault['msg'].lower()}."
+            ) from None
+
+    def points(self, train: TunedTrain) -> list[Point]:
+        """Return every training, the seeds of one setting next to each other.
+
+        Raises:
+            BadInput: a variant is unknown, or there are too many trainings.
+        """
+        if unknown := [name for name in self.variants if name not in train.variants]:
+            raise BadInput(
+                f"`train.variants` in params.yaml has no {unknown[0]!r}; it has "
+                f"{', '.join(train.variants)}."
+            )
+        points = [
+            Point(variant=name, learning_rate=rate, batch_size=size, seed=seed)
+            for name in dict.fromkeys(self.variants or train.variants)
+            for rate, size, seed in itertools.product(
+                self._rates(train.variants[name]),
+                self._sizes(train, name),
+                range(self.seeds),
+            )
+        ]
+        if len(points) > MAX_POINTS:
+            raise BadInput(
+                f"The sweep has {len(points):,} trainings, more than {MAX_POINTS:,}; "
+                "try fewer settings or seeds."
+            )
+        return points
+
+    def _rates(self, variant: TunedVariant) -> list[float]:
+        rates = self.learning_rates or (variant.learning_rate * f for f in FACTORS)
+        # 0.1 * 3 is not 0.3; six digits are enough, and make unique names.
+        return sorted({float(f"{rate:.6g}") for rate in rates})
+
+    def _sizes(self, train: TunedTrain, name: str) -> list[int]:
+        own = train.variants[name].batch_size or train.batch_size
+        return sorted(set(self.batch_sizes)) or [own]
+
+
+def write(path: Path, points: list[Point]) -> None:
+    """Write `points` to the YAML file at `path`."""
+    content = {"points": {point.name: point.model_dump() for point in points}}
+    files.write_text(path, yaml.safe_dump(content, sort_keys=False))
+
+
+def read(path: Path) -> dict[str, Point]:
+    """Return the points in the YAML file at `path`, by name.
+
+    Raises:
+        BadInput: the file is missing or invalid.
+    """
+    return params.load("points", Points, path).root

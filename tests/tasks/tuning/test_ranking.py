@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from tasks.runtime.params import BadInput
+from tasks.trials.trial import Trial
+from tasks.tuning.grid import Point, TunedTrain, TunedVariant
+from tasks.tuning.ranking import Setting, best, command, conclusion, table
+
+DIVERGED = Trial(architecture="linear", diverged=True)
+TRAIN = TunedTrain(
+    batch_size=64,
+    variants={
+        "sgd": TunedVariant(update="sgd", learning_rate=0.1),
+        "adam": TunedVariant(update="adam", learning_rate=0.1, batch_size=32),
+    },
+)
+
+
+def trial(valid):
+    return Trial(architecture="linear", valid=valid)
+
+
+def point(variant, rate, size, seed):
+    return Point(variant=variant, learning_rate=rate, batch_size=size, seed=seed)
+
+
+TRIALS = {
+    point("sgd", 0.1, 64, 0): trial(0.9),
+    point("sgd", 0.1, 64, 1): trial(0.92),
+    point("sgd", 0.3, 64, 0): trial(0.95),
+    point("sgd", 0.3, 64, 1): DIVERGED,
+    point("adam", 0.1, 32, 0): trial(0.905),
+}
+
+
+def test_a_row_is_the_mean_over_the_seeds():
+    rows = table(TRIALS).to_dict("records")
+    assert [tuple(row.values())[:5] for row in rows] == [
+        ("sgd", 0.1, 64, 2, 0),
+        ("sgd", 0.3, 64, 1, 1),
+        ("adam", 0.1, 32, 1, 0),
+    ]
+    assert [row["mean"] for row in rows] == pytest.approx([0.91, 0.95, 0.905])
+    assert rows[0]["sd"] == pytest.approx(np.std([0.9, 0.92], ddof=1), abs=1e-6)
+    assert np.isnan(rows[1]["sd"])
+
+
+def test_the_best_is_one_that_never_diverged():
+    assert best(table(TRIALS)) == (Setting("sgd", 0.1, 64), pytest.approx(0.91))
+
+
+def test_a_sweep_in_which_every_setting_diverged_is_refused():
+    all_gone = dict.fromkeys(TRIALS, DIVERGED)
+    with pytest.raises(BadInput, match="All settings diverged; sweep over smaller"):
+        best(table(all_gone))
+
+
+@pytest.mark.parametrize(
+    ("setting", "changes"),
+    [
+        (Setting("sgd", 0.1, 64), []),
+        (Setting("sgd", 0.3, 64), ["-S train.variants.sgd.learning_rate=0.3"]),
+        (Setting("sgd", 0.1, 32), ["-S +train.variants.sgd.batch_size=32"]),
+        (
+            Setting("adam", 1e-05, 64),
+            [
+                "-S train.variants.adam.learning_rate=1e-05",
+                "-S train.variants.adam.batch_size=64",
+            ],
+        ),
+    ],
+)
+def test_the_best_setting_is_a_command_to_run(setting, changes):
+    assert command(setting, TRAIN) == " ".join(["dvc exp run", *changes])
+
+
+def test_the_conclusion_counts_trainings_and_names_the_best():
+    assert conclusion(table(TRIALS), TRAIN) == (
+        "5 trainings, 3 settings; the best is sgd with learning rate 0.1 and batch "
+        "size 64: accuracy 0.9100 in validation. To run it:\n"
+        "dvc exp run"
+    )

@@ -1,0 +1,151 @@
+"""The experiments as DVC projects of their own, run by plain `dvc repro`."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from checkouts import edit, end, git, run
+from conftest import ROOT
+from dvc.repo import Repo
+
+EXPERIMENTS = ROOT / "experiments"
+UP_TO_DATE = "Data and pipelines are up to date.\n"
+
+
+def ran(said: str) -> list[str]:
+    """The stages whose commands `dvc repro` ran."""
+    return re.findall(r"Running stage '(.+)'", said)
+
+
+def test_dvc_repro_trains_what_is_new_or_changed(experimenting, prefect_server):
+    seeds = experimenting / "experiments" / "seeds"
+    trainings = [
+        f"retrain@{variant}-{seed}"
+        for variant in ("autograd", "analytic")
+        for seed in (0, 1)
+    ]
+    said = run(seeds, prefect_server, "dvc", "repro")
+    assert ran(said) == [*trainings, "compare_seeds"]
+    report = json.loads((experimenting / "reports" / "seeds.json").read_text())
+    assert {name: one["n"] for name, one in report["models"].items()} == {
+        "baseline": 1,
+        "autograd": 2,
+        "analytic": 2,
+    }
+    assert len(report["pairs"]) == 3
+    # The pipeline does not see its experiments, and git sees what is to be committed.
+    assert run(experimenting, prefect_server, "dvc", "status") == UP_TO_DATE
+    assert git(experimenting, "status", "--short").split() == [
+        *("??", "experiments/seeds/dvc.lock"),
+        *("??", "reports/seeds.json"),
+    ]
+
+    assert ran(run(seeds, prefect_server, "dvc", "repro")) == []
+    assert run(seeds, prefect_server, "dvc", "status") == UP_TO_DATE
+
+    edit(
+        experimenting / "params.yaml",
+        lambda params: params["train"]["variants"]["analytic"].update(
+            learning_rate=0.002
+        ),
+    )
+    (seeds / "seeds.yaml").write_text("seeds: [1, 2]\n")
+    assert ran(run(seeds, prefect_server, "dvc", "repro")) == [
+        "retrain@autograd-2",
+        "retrain@analytic-1",
+        "retrain@analytic-2",
+        "compare_seeds",
+    ]
+
+
+def test_a_suspiciously_good_model_leaves_no_report(experimenting, prefect_server):
+    edit(
+        experimenting / "datasets" / "mnist.yaml",
+        lambda card: card["report"].update(suspicious=0.1),
+    )
+    (experimenting / "experiments" / "seeds" / "seeds.yaml").write_text("seeds: [0]\n")
+    ended = end(experimenting / "experiments" / "seeds", prefect_server, "dvc", "repro")
+    assert ended.returncode
+    assert re.search(
+        "baseline has accuracy .+ on the test set, above 0.1", ended.stdout
+    )
+    assert not (experimenting / "reports" / "seeds.json").exists()
+
+
+def imports(path: Path) -> set[Path]:
+    """The modules of the project that the module at `path` imports, and theirs."""
+    found: set[Path] = set()
+    queue = [path]
+    while queue:
+        current = queue.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for node in ast.walk(ast.parse(current.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            files = (ROOT / f"{name.replace('.', '/')}.py" for name in names)
+            queue += [file for file in files if file.exists()]
+    return found
+
+
+def room(path: Path) -> str:
+    """The folder of a library; the file itself if it is a step."""
+    inside = path.relative_to(ROOT / "tasks")
+    return f"tasks/{inside.parts[0]}"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "stage"),
+    [
+        ("seeds", "retrain"),
+        ("seeds", "compare_seeds"),
+        ("sweep", "retrain"),
+        ("sweep", "compare_settings"),
+    ],
+)
+def test_a_stage_depends_on_the_code_that_it_imports(experiment, stage):
+    stages = yaml.safe_load((EXPERIMENTS / experiment / "dvc.yaml").read_text())
+    body = stages["stages"][stage]
+    deps = body.get("do", body)["deps"]
+    code = {dep for dep in deps if dep.startswith("tasks/")}
+    assert code == {room(path) for path in imports(ROOT / "tasks" / f"{stage}.py")}
+
+
+def test_a_training_depends_on_every_setting_but_the_seed():
+    train = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
+    for experiment in ("seeds", "sweep"):
+        text = (EXPERIMENTS / experiment / "dvc.yaml").read_text()
+        body = yaml.safe_load(text)["stages"]["retrain"]
+        tracked = set(body.get("do", body)["params"])
+        settings = {f"train.{key}" for key in train if key not in {"seed", "variants"}}
+        assert tracked == settings | {"train.variants.${item.variant}"}
+
+
+def test_the_committed_report_is_of_the_committed_settings():
+    lock = yaml.safe_load((EXPERIMENTS / "seeds" / "dvc.lock").read_text())["stages"]
+    seeds = yaml.safe_load((EXPERIMENTS / "seeds" / "seeds.yaml").read_text())["seeds"]
+    variants = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]["variants"]
+    assert lock.keys() == {"compare_seeds"} | {
+        f"retrain@{variant}-{seed}" for variant in variants for seed in seeds
+    }
+    recorded = lock["compare_seeds"]["params"]
+    assert recorded["params.yaml"]["train.variants"] == variants
+    assert recorded["seeds.yaml"]["seeds"] == seeds
+
+
+def test_the_committed_report_is_of_the_committed_code():
+    with Repo(str(EXPERIMENTS / "seeds")) as repo:
+        changed = {
+            dep.def_path
+            for stage in repo.index.stages
+            for dep in stage.deps
+            if dep.def_path.startswith("tasks/") and dep.changed_checksum()
+        }
+    assert not changed, "run `make seeds`"
