@@ -29,8 +29,13 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.cache import DiskError
 from packaging.requirements import Requirement
 
-from prefect_dvc.dvc_repo import DvcRepo, describe
-from prefect_dvc.errors import DependencyChanged, ProjectBusy, ProjectError
+from prefect_dvc.dvc_repo import DvcRepo
+from prefect_dvc.errors import (
+    DependencyChanged,
+    ProjectBusy,
+    ProjectError,
+    describe_error,
+)
 from prefect_dvc.options import RunOptions
 from prefect_dvc.results import Outcome
 
@@ -332,7 +337,7 @@ def test_a_broken_database_of_file_hashes_is_one_sentence(repo, monkeypatch, err
 def test_an_error_is_described_with_its_causes_on_one_line():
     error = DvcException("can't push")
     error.__cause__ = OSError("no\nroute")
-    assert describe(error) == "can't push: no route"
+    assert describe_error(error) == "can't push: no route"
 
 
 # Contract tests: the adapter uses parts of DVC that are not public.

@@ -23,8 +23,8 @@ from prefect.logging.handlers import APILogHandler
 
 from prefect_dvc import DvcProject
 from prefect_dvc.errors import ProjectError
-from prefect_dvc.options import StageOptions
 from prefect_dvc.processes import Processes, environment
+from prefect_dvc.stage_options import StageOptions
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
