@@ -52,7 +52,7 @@ def _parent(process: int) -> int:
 
 
 def _out_of_memory(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    error_type: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Say in one sentence that there is no memory for a library; else what Python does.
 
@@ -64,7 +64,7 @@ def _out_of_memory(
         name = sys.argv[0].rpartition("/")[2].removesuffix(".py")
         print(f"tasks.{name}: out of memory; close other programs.", file=sys.stderr)
     else:
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(error_type, error, trace)
 
 
 if sys.argv[0] == "-m":  # a step is about to be found

@@ -335,19 +335,19 @@ def _ranges(found: InferredCard) -> tuple[Validate, dict[str, str]]:
     images = summaries.of_images(found.train, found.test, found.spec.form.shape)
     classes = summaries.of_classes(images, len(found.spec.classes))
     share, share_seen = _range(classes["class_share"], 1)
-    ink, ink_seen = _range(images["mean_ink"], 255)
+    mean_pixel, mean_pixel_seen = _range(images["mean_ink"], 255)
     lit, lit_seen = _range(images["lit_share"], 1)
     dimmest, largest = (int(images["brightest"].agg(end)) for end in ("min", "max"))
     limits = Validate(
         counts=Counts(train=len(found.train.labels), test=len(found.test.labels)),
         class_share=share,
-        mean_ink=ink,
+        mean_ink=mean_pixel,
         lit_share=lit,
         brightest=math.floor(dimmest * (1 - MARGIN)),
     )
     return limits, {
         "class_share": share_seen,
-        "mean_ink": ink_seen,
+        "mean_ink": mean_pixel_seen,
         "lit_share": lit_seen,
         "brightest": f"{dimmest} to {largest}",
     }

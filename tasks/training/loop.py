@@ -218,7 +218,7 @@ class Training:
 
     def fits(self, state: dict[str, Tensor]) -> bool:
         """Return whether `state` can be what `state` returned, after some epochs."""
-        return _kinds(self.state()) == _kinds(state) and all(
+        return _signature(self.state()) == _signature(state) and all(
             bool(tensor.isfinite().all()) for tensor in state.values()
         )
 
@@ -241,7 +241,9 @@ class Training:
         return {"order": self._order, **shifts}
 
 
-def _kinds(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, int, list[int]]]:
+def _signature(
+    state: dict[str, Tensor],
+) -> dict[str, tuple[torch.dtype, int, list[int]]]:
     """Return type and shape of each tensor; the history may be of any length."""
     return {
         name: (one.dtype, one.ndim, list(one.shape[int(name in HISTORY) :]))
