@@ -21,16 +21,16 @@ from tasks.dataset import splits
 from tasks.modeling import devices
 from tasks.runtime import cli
 from tasks.runtime.params import load
-from tasks.train import Train, Variant
 from tasks.training import networks, optimizers
 from tasks.training.loop import Data, Training
 from tasks.training.losses import METHODS
+from tasks.training.settings import Layer, Train, Variant
 
 BATCH_SIZE = 64
 SEED = 0
 
 
-def networks_from(layer: networks.Layer, inputs: int) -> nn.Module:
+def networks_from(layer: Layer, inputs: int) -> nn.Module:
     """Return a network with the initial parameters that all contenders share."""
     generator = torch.Generator().manual_seed(SEED)
     return networks.build("linear", layer, (1, inputs), 10, generator)

@@ -42,9 +42,11 @@ def grown(train: Split, times: int, path: Path) -> Split:
 
 def measure_one(path: str, times: int) -> None:
     """Train on the file at `path` and print seconds and peak memory as JSON."""
-    from tasks.runtime import cli
+    # The parent process does not need torch.
+    from tasks.runtime import cli  # noqa: PLC0415
     from tasks.runtime.params import load  # noqa: PLC0415
-    from tasks.train import Train, train  # noqa: PLC0415
+    from tasks.train import train  # noqa: PLC0415
+    from tasks.training.settings import Train  # noqa: PLC0415
 
     cli.limit_threads()
     folder = measure.ROOT / "data" / "normalized"

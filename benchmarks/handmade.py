@@ -236,7 +236,7 @@ def main() -> None:
         made(folder / "images")
         with chdir(measure.ROOT):
             chosen = predict.choose(arguments.model, Path())
-            wanted = image_stream.places([str(folder / "images")], Path())
+            wanted = image_stream.input_files([str(folder / "images")], Path())
             predict.write(wanted, chosen, folder, "csv", 500)
         measured = chosen.model.description.calibration
         limit = calibration.threshold(measured, MAX_ERROR) if measured else None

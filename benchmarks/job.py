@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import measure
-import yaml
+from ruamel.yaml import YAML
 
 COLD_ROUNDS = 3
 NO_OP_ROUNDS = 5
@@ -63,9 +63,9 @@ def fresh(folder: Path, raw: Path) -> Path:
         shutil.rmtree(folder)
     subprocess.run(["git", "clone", "-q", measure.ROOT, folder], check=True)
     path = folder / "datasets" / "mnist.yaml"
-    sheet = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sheet["download"]["sources"] = [str(raw)]
-    path.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8")
+    card = YAML().load(path)
+    card["download"]["sources"] = [str(raw)]
+    YAML().dump(card, path)
     return folder
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import measure
 import numpy as np
-import yaml
 
 sys.path.insert(0, str(measure.ROOT))
 
 from tasks.dataset import splits
-from tasks.runtime import cli
+from tasks.runtime import cli, yaml_text
 from tasks.runtime.params import load
-from tasks.train import Train, Variant, train
+from tasks.train import train
+from tasks.training.settings import Train, Variant
 
 RESULT = Path(__file__).with_name("results") / "larger.json"
 OFF = re.compile(r"^    # (\w+): (\{.*\})$", re.MULTILINE)
@@ -32,7 +32,7 @@ def variants() -> dict[str, Variant]:
     """Return the variants of params.yaml that are turned off."""
     text = (measure.ROOT / "params.yaml").read_text(encoding="utf-8")
     return {
-        name: Variant.model_validate(yaml.safe_load(settings))
+        name: Variant.model_validate(yaml_text.parse(settings.encode()))
         for name, settings in OFF.findall(text)
     }
 
@@ -56,7 +56,7 @@ def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
     )
     return {
         "seed": seed,
-        "epochs": settings.recipe(name).epochs,
+        "epochs": settings.resolve(name).epochs,
         "seconds": round(seconds),
         "valid": valid,
         "test": test,

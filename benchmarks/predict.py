@@ -44,7 +44,7 @@ def made(count: int, path: Path) -> Path:
 def step(path: Path, model: str) -> None:
     """Predict the file at `path` with a linear model."""
     chosen = predict.choose(model, measure.ROOT)
-    wanted = image_stream.places([str(path)], Path())
+    wanted = image_stream.input_files([str(path)], Path())
     predict.write(wanted, chosen, path.with_suffix(".out"), "parquet", 500)
 
 

@@ -37,11 +37,11 @@ def new_dataset(source: str, name: str | None, *, force: bool) -> None:
             f"{path} is there already; choose another name by --name, or replace it by "
             "--force."
         )
-    survey = infer_card.survey(source, called)
-    infer_card.write(survey, name, dataset_card.FOLDER)
-    for sentence in survey.found:
+    card = infer_card.infer(source, called)
+    infer_card.write(card, name, dataset_card.FOLDER)
+    for sentence in card.found:
         print(printable(f"found: {sentence}."))
-    for sentence in survey.guesses:
+    for sentence in card.assumptions:
         print(printable(f"guessed: {sentence}."))
     print(f"{path} is written; read it, and put this line into params.yaml:")
     print(f"dataset: {name}")

@@ -59,7 +59,7 @@ def baseline(train: Split, facts: Facts, settings: Baseline) -> Model:
     ]:
         raise BadInput(
             f"None of the {len(train.labels)} training images shows {missing[0]}; make "
-            "`normalize.validation` of the data sheet smaller."
+            "`normalize.validation` of the dataset card smaller."
         )
     X = facts.scale.standardize(train.images)
     regression = LogisticRegression(

@@ -28,7 +28,7 @@ from tasks.evaluation import model_set
 from tasks.evaluation.model_set import BASELINE, MODELS
 from tasks.modeling import model_file
 from tasks.rawdata import dataset_card
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
 from tasks.trials import trial
@@ -165,7 +165,7 @@ def main() -> None:
         trials[variant] = {
             seed: trial.load(TRIALS / f"{variant}-{seed}.json") for seed in seeds
         }
-    limit = load("report", Known, dataset_card.chosen()).suspicious
+    limit = load("report", ReportedResults, dataset_card.selected()).suspicious
     report = compare_seeds(trials, limit)
     files.write_json(out, report)
     for name, figures in report["models"].items():

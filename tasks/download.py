@@ -1,6 +1,6 @@
 """Get the data: four files in the IDX format, from the first source that has them.
 
-Reads the sections `download` and `images` of the data sheet; writes the four
+Reads the sections `download` and `images` of the dataset card; writes the four
 uncompressed files to `data/raw`. Each is known by its SHA-256, so that whatever source
 serves, the same bytes arrive, be they only made here of images that are kept otherwise
 (`tasks.sources.convert`). A transfer that broke off is continued by the next run, from
@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, Count, Settings, load, printable
@@ -59,16 +59,16 @@ class Download(Settings):
     timeout: Annotated[float, Field(gt=0, le=fetch.PATIENCE)]
     sha256: dict[idx.FileName, Hash] = Field(min_length=len(idx.FILES))
     max_bytes: Count | None = None
-    bundle: convert.Recipe | None = None
+    bundle: convert.Conversion | None = None
 
 
-def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
+def download(settings: Download, folder: Path, spec: DatasetSpec | None = None) -> str:
     """Put the four files into `folder`, all of them or none, and say who served them.
 
     Args:
         settings: what to get.
         folder: where to.
-        kind: of the images; only a bundle is brought to it.
+        spec: of the images; only a converted source is preprocessed to it.
 
     Returns:
         The source that served; `folder` itself if it had the files already.
@@ -82,7 +82,7 @@ def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
         print(f"{folder}: the four files are there already.")
         return str(folder)
     partial = folder.parent / ".partial"
-    source, contents = _first(settings, kind, partial)
+    source, contents = _first(settings, spec, partial)
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     shutil.rmtree(partial, ignore_errors=True)
@@ -91,13 +91,13 @@ def download(settings: Download, folder: Path, kind: Kind | None = None) -> str:
 
 
 def _first(
-    settings: Download, kind: Kind | None, partial: Path
+    settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> tuple[str, fetch.Files]:
     """Return the first source that serves, with the files; print why others did not."""
     failures: list[BadInput] = []
     for source in settings.sources:
         try:
-            return source, _fetch(source, settings, kind, partial)
+            return source, _fetch(source, settings, spec, partial)
         except BadInput as failure:
             print(f"passed over: {failure}")
             failures.append(failure)
@@ -108,21 +108,21 @@ def _first(
     anew = ", or write it anew: `python -m flows.new_dataset FOLDER --force`"
     raise (Unavailable if later else BadInput)(
         f"no source has the data: {reasons}; {advice} another one under "
-        f"`download.sources` of the data sheet{anew if changed else ''}."
+        f"`download.sources` of the dataset card{anew if changed else ''}."
     )
 
 
 def _fetch(
-    source: str, settings: Download, kind: Kind | None, partial: Path
+    source: str, settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> fetch.Files:
     """Return the four files of one source, taken as they are or made of a bundle."""
-    if settings.bundle is None or kind is None:
+    if settings.bundle is None or spec is None:
         most = settings.max_bytes or 0
         return fetch.fetch_files(
             source, settings.sha256, settings.timeout, partial, most
         )
     contents, notes = convert.to_idx_files(
-        source, settings.bundle, kind, settings.sha256
+        source, settings.bundle, spec, settings.sha256
     )
     if notes:
         print(printable(f"{source}: {notes}."))
@@ -150,11 +150,13 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def main() -> None:
-    """Download as the data sheet says."""
+    """Download as the dataset card says."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
-    settings = load("download", Download, sheet)
-    download(settings, RAW, load("images", Kind, sheet) if settings.bundle else None)
+    card = dataset_card.selected()
+    settings = load("download", Download, card)
+    download(
+        settings, RAW, load("images", DatasetSpec, card) if settings.bundle else None
+    )
 
 
 if __name__ == "__main__":

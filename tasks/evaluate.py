@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Name, Split
+from tasks.dataset.splits import Split, SplitName
 from tasks.evaluation import metrics, model_set
 from tasks.modeling import calibration
-from tasks.modeling.calibration import Promise
+from tasks.modeling.calibration import ErrorLimit
 from tasks.modeling.model_file import Model
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
@@ -37,7 +37,7 @@ REPORTS = Path("reports")
 BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
 
 
-class Evaluate(Promise):
+class Evaluate(ErrorLimit):
     """Section `evaluate` of params.yaml."""
 
 
@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     trained: Mapping[str, Model],
-    splits_by_name: Mapping[Name, Split],
+    splits_by_name: Mapping[SplitName, Split],
     settings: Evaluate,
 ) -> Evaluation:
     """Measure `trained` on train and validation, and the best of them on test.
@@ -63,10 +63,10 @@ def evaluate(
     Raises:
         BadInput: an image has a label that the models do not know.
     """
-    classes = next(iter(trained.values())).description.classes
-    _refuse_unknown_labels(len(classes), splits_by_name)
+    class_names = next(iter(trained.values())).description.classes
+    _refuse_unknown_labels(len(class_names), splits_by_name)
     valid = splits_by_name["valid"]
-    names = np.array(classes)
+    names = np.array(class_names)
     figures: dict[str, dict[str, Any]] = {name: {} for name in trained}
     counts: dict[tuple[str, str], Any] = {}
     predictions = pd.DataFrame({"label": names[valid.labels]})
@@ -77,14 +77,14 @@ def evaluate(
         threshold = _threshold(model, settings)
         figures[name]["kept"] = {
             "threshold": threshold,
-            "valid": metrics.kept(scores.right, scores.probabilities, threshold),
+            "valid": metrics.selective(scores.right, scores.probabilities, threshold),
         }
         predictions[name] = names[scores.predictions]
         predictions[f"{name}_probability"] = scores.probabilities
     best = max(trained, key=lambda name: figures[name]["valid"]["accuracy"])
     test, counts[best, "test"] = _measure(trained[best], splits_by_name["test"])
     selection = figures[best]["kept"]
-    selection["test"] = metrics.kept(
+    selection["test"] = metrics.selective(
         test.right, test.probabilities, selection["threshold"]
     )
     return Evaluation(
@@ -102,11 +102,13 @@ def evaluate(
     )
 
 
-def _refuse_unknown_labels(classes: int, splits_by_name: Mapping[Name, Split]) -> None:
+def _refuse_unknown_labels(
+    n_classes: int, splits_by_name: Mapping[SplitName, Split]
+) -> None:
     highest = max(int(part.labels.max()) for part in splits_by_name.values())
-    if highest >= classes:
+    if highest >= n_classes:
         raise BadInput(
-            f"The models have {classes} classes, but the label of an image is "
+            f"The models have {n_classes} classes, but the label of an image is "
             f"{highest}; train them anew."
         )
 
@@ -116,7 +118,7 @@ def _threshold(model: Model, settings: Evaluate) -> float | None:
     return calibration.threshold(measured, settings.max_error) if measured else None
 
 
-class Scores(NamedTuple):
+class SplitResult(NamedTuple):
     """One model's results on one split; all but the summary are (N,)."""
 
     summary: dict[str, float]
@@ -125,17 +127,17 @@ class Scores(NamedTuple):
     probabilities: Any
 
 
-def _measure(model: Model, split: Split) -> tuple[Scores, Any]:
-    classes = model.description.classes
+def _measure(model: Model, split: Split) -> tuple[SplitResult, Any]:
+    class_names = model.description.classes
     logs = model.log_probabilities(split.images)
     predictions = logs.argmax(axis=1)
-    scores = Scores(
-        metrics.summary(split.labels, logs, classes),
+    scores = SplitResult(
+        metrics.summary(split.labels, logs, class_names),
         predictions,
         predictions == split.labels,
         np.exp(logs.max(axis=1)),
     )
-    return scores, metrics.confusion(split.labels, predictions, len(classes))
+    return scores, metrics.confusion(split.labels, predictions, len(class_names))
 
 
 def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def _calibration_table(
     def rows(name: str) -> pd.DataFrame:
         right = (predictions[name] == predictions["label"]).to_numpy()
         sure = predictions[f"{name}_probability"].to_numpy()
-        bins = metrics.calibration(right, sure)
+        bins = metrics.reliability(right, sure)
         columns = {k: v for k, v in bins._asdict().items() if k != "error"}
         return pd.DataFrame({"model": name, **columns})
 
@@ -211,7 +213,7 @@ def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None
     files.write_text(REPORTS / name, text)
 
 
-def told(selection: Mapping[str, Any], max_error: float) -> str:
+def selection_sentence(selection: Mapping[str, Any], max_error: float) -> str:
     """Say what becomes of the best model's predictions on the test set."""
     test = selection["test"]
     if test["error"] is None:
@@ -239,7 +241,7 @@ def main() -> None:
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "
         f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}; "
-        + told(result.metrics["models"][best]["kept"], settings.max_error)
+        + selection_sentence(result.metrics["models"][best]["kept"], settings.max_error)
     )
 
 

@@ -1,6 +1,6 @@
 """Split the raw data as the lesson does, and measure the scale of its pixels.
 
-Reads `data/raw/` and the data sheet, writes `data/normalized/`
+Reads `data/raw/` and the dataset card, writes `data/normalized/`
 (see `tasks.dataset.splits`). The validation images are the last ones of the training
 files. Mean and standard deviation are those of the training split alone, for the other
 two stand for images not seen yet; they are stored beside the pixels, which stay bytes.
@@ -9,8 +9,8 @@ two stand for images not seen yet; they are stored beside the pixels, which stay
 from pathlib import Path
 
 from tasks.dataset import splits
-from tasks.dataset.spec import Kind
-from tasks.dataset.splits import Facts, Name, Scale, Split
+from tasks.dataset.spec import DatasetSpec
+from tasks.dataset.splits import Facts, Scale, Split, SplitName
 from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, Count, Settings, load
@@ -20,7 +20,7 @@ NORMALIZED = Path("data/normalized")
 
 
 class Normalize(Settings):
-    """Section `normalize` of the data sheet.
+    """Section `normalize` of the dataset card.
 
     Attributes:
         validation: number of images held out from the end of the training files.
@@ -30,8 +30,8 @@ class Normalize(Settings):
 
 
 def normalize(
-    training: Split, test: Split, kind: Kind, settings: Normalize
-) -> tuple[dict[Name, Split], Facts]:
+    training: Split, test: Split, spec: DatasetSpec, settings: Normalize
+) -> tuple[dict[SplitName, Split], Facts]:
     """Return the three splits, and what is known of them.
 
     Raises:
@@ -40,20 +40,23 @@ def normalize(
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(
-            f"`normalize.validation` of the data sheet is {held_out}, but there are "
+            f"`normalize.validation` of the dataset card is {held_out}, but there are "
             f"only {len(training.images)} training images; make it smaller."
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])
     valid = Split(training.images[-held_out:], training.labels[-held_out:])
-    scale = Scale.of(train.images, kind.form.brightest)
-    return {"train": train, "valid": valid, "test": test}, Facts.of(kind, scale)
+    scale = Scale.of(train.images, spec.form.brightest)
+    return {"train": train, "valid": valid, "test": test}, Facts.of(spec, scale)
 
 
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
-    settings, kind = load("normalize", Normalize, sheet), load("images", Kind, sheet)
+    card = dataset_card.selected()
+    settings, spec = (
+        load("normalize", Normalize, card),
+        load("images", DatasetSpec, card),
+    )
     training, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -61,7 +64,7 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    parts, facts = normalize(training, test, kind, settings)
+    parts, facts = normalize(training, test, spec, settings)
     splits.save(NORMALIZED, parts, facts)
     counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())
     print(f"{counts}; mean {facts.scale.mean:.7f}, std {facts.scale.std:.7f}")

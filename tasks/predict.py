@@ -21,12 +21,12 @@ from tqdm import tqdm
 from tasks.evaluation import metrics_file
 from tasks.evaluation.model_set import MODELS
 from tasks.inference import classifier, image_stream, output_table, review_page
-from tasks.inference.classifier import Guesser
+from tasks.inference.classifier import Classifier
 from tasks.inference.image_stream import Batch
 from tasks.inference.output_table import Format, Rows
-from tasks.inference.review_page import Contacts
+from tasks.inference.review_page import ReviewQueue
 from tasks.modeling import model_file
-from tasks.modeling.calibration import Promise
+from tasks.modeling.calibration import ErrorLimit
 from tasks.modeling.model_file import Model
 from tasks.registry import champions, provenance
 from tasks.runtime import cli, files
@@ -34,7 +34,7 @@ from tasks.runtime.params import BadInput, load
 
 METRICS = Path("reports/metrics.json")
 OUT = Path("predictions")
-SHEET, SUMMARY = "contact_sheet.html", "predictions.json"
+REVIEW_PAGE, SUMMARY = "contact_sheet.html", "predictions.json"
 CHAMPION = "champion"
 MOST_SHOWN, MOST_LISTED = 500, 20
 # A list of paths of this length is a mistake.
@@ -50,14 +50,16 @@ class Chosen(NamedTuple):
     model: Model
 
 
-def predict(guesser: Guesser, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Rows]]:
+def predict(
+    predictor: Classifier, batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, Rows]]:
     """Yield each batch of images with its rows of the table."""
     uncertain = "uncertain"
-    if guesser.threshold is not None:
-        uncertain = f"its probability is below {guesser.threshold:.4f}"
-    limit = np.inf if guesser.threshold is None else guesser.threshold
+    if predictor.threshold is not None:
+        uncertain = f"its probability is below {predictor.threshold:.4f}"
+    limit = np.inf if predictor.threshold is None else predictor.threshold
     for batch in batches:
-        best, probability, runner_up = guesser.guess(batch.images)
+        best, probability, runner_up = predictor.predict(batch.images)
         usable = np.ones(len(best), np.bool_)
         reason = (probability < limit).astype(np.int32)
         reasons = ["", uncertain]
@@ -134,63 +136,71 @@ def _content(path: Path) -> bytes | None:
 
 
 def write(
-    wanted: list[image_stream.Place], chosen: Chosen, out: Path, kind: Format, most: int
+    wanted: list[image_stream.InputFile],
+    chosen: Chosen,
+    out: Path,
+    file_format: Format,
+    most: int,
 ) -> dict[str, Any]:
     """Predict, and write the three files into the folder `out`; return the summary."""
-    output_table.need(kind)
-    settings = load("evaluate", Promise)
-    guesser = classifier.guesser(chosen.model, settings.max_error)
-    noted = Contacts(most)
+    output_table.require(file_format)
+    settings = load("evaluate", ErrorLimit)
+    predictor = classifier.prepare(chosen.model, settings.max_error)
+    queue = ReviewQueue(most)
     extent = image_stream.extent(wanted)
-    table = out / f"predictions.{kind}"
+    table = out / f"predictions.{file_format}"
     with (
         files.replacing(table) as temporary,
-        output_table.writing(temporary, kind, guesser.classes) as append,
+        output_table.writing(temporary, file_format, predictor.class_names) as append,
         tqdm(
             desc="predict", total=extent.whole, unit="image", unit_scale=True, delay=1
         ) as bar,
     ):
-        for batch, rows in predict(guesser, image_stream.stream(wanted, guesser.form)):
+        for batch, rows in predict(
+            predictor, image_stream.stream(wanted, predictor.image_spec)
+        ):
             append(rows)
-            noted.add(rows, batch.images)
+            queue.add(rows, batch.images)
             bar.update(batch.done)
-        summary = _summary(chosen, guesser, settings, noted) | {
+        summary = _summary(chosen, predictor, settings, queue) | {
             "ignored_files": extent.ignored
         }
         files.write_text(
-            out / SHEET,
-            review_page.sheet(noted, summary, guesser.classes, guesser.form.brightest),
+            out / REVIEW_PAGE,
+            review_page.render(
+                queue, summary, predictor.class_names, predictor.image_spec.brightest
+            ),
         )
         files.write_json(out / SUMMARY, summary)
     return summary
 
 
 def _summary(
-    chosen: Chosen, guesser: Guesser, settings: Promise, noted: Contacts
+    chosen: Chosen, predictor: Classifier, settings: ErrorLimit, queue: ReviewQueue
 ) -> dict[str, Any]:
     """Return what is written beside the predictions."""
     return {
         "model": chosen.name,
         "md5": chosen.md5,
         "revision": chosen.revision,
-        "temperature": guesser.temperature,
-        "threshold": guesser.threshold,
+        "temperature": predictor.temperature,
+        "threshold": predictor.threshold,
         "max_error": settings.max_error,
-        "form": list(guesser.form.shape),
-        "images": noted.images,
-        "set_aside": noted.set_aside,
-        "unusable": noted.unusable.total(),
-        "reasons": dict(sorted(noted.unusable.items())),
+        "form": list(predictor.image_spec.shape),
+        "images": queue.images,
+        "set_aside": queue.set_aside,
+        "unusable": queue.unusable.total(),
+        "reasons": dict(sorted(queue.unusable.items())),
         "least_certain": [
             {
                 "path": one.path,
                 "image": one.image,
-                "prediction": guesser.classes[one.prediction],
+                "prediction": predictor.class_names[one.prediction],
                 "probability": round(one.probability, output_table.DIGITS),
-                "runner_up": guesser.classes[one.runner_up],
+                "runner_up": predictor.class_names[one.runner_up],
                 "reason": one.reason,
             }
-            for one in noted.least_certain()[:MOST_LISTED]
+            for one in queue.least_certain()[:MOST_LISTED]
         ],
     }
 
@@ -237,7 +247,7 @@ def main() -> None:
     """Run the step on what the user names."""
     arguments = _arguments()
     summary = write(
-        image_stream.places(arguments.paths, arguments.start),
+        image_stream.input_files(arguments.paths, arguments.start),
         choose(arguments.model, arguments.start),
         arguments.out,
         arguments.format,

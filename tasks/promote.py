@@ -20,12 +20,12 @@ from typing import NamedTuple
 from tasks.dataset import splits
 from tasks.dataset.splits import Split
 from tasks.evaluation import metrics, metrics_file
-from tasks.evaluation.metrics_file import Scores
+from tasks.evaluation.metrics_file import SplitMetrics
 from tasks.evaluation.model_set import MODELS
 from tasks.modeling import model_file
 from tasks.modeling.model_file import Model
 from tasks.registry import champions, gate, provenance
-from tasks.registry.champions import Comparison, Event, Images, Record
+from tasks.registry.champions import Comparison, Event, Record, SplitSizes
 from tasks.registry.gate import Thresholds
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
@@ -73,13 +73,13 @@ def promote(
 
 def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[str, float]]:
     """Return the scalar metrics of `model`, and its recall of each class."""
-    classes = model.description.classes
+    class_names = model.description.classes
     logs = model.log_probabilities(split.images)
-    counts = metrics.confusion(split.labels, logs.argmax(axis=1), len(classes))
+    counts = metrics.confusion(split.labels, logs.argmax(axis=1), len(class_names))
     recall = metrics.per_class(counts)["recall"]
-    return metrics.summary(split.labels, logs, classes), {
+    return metrics.summary(split.labels, logs, class_names), {
         name: round(float(share), metrics.DIGITS)
-        for name, share in zip(classes, recall, strict=True)
+        for name, share in zip(class_names, recall, strict=True)
     }
 
 
@@ -169,9 +169,9 @@ def main() -> None:
         parameters=candidate.description.parameters,
         title=candidate.description.title,
         architecture=candidate.description.architecture,
-        images=Images(**{split: len(part.labels) for split, part in parts.items()}),
-        valid=Scores(**verdict.valid),
-        test=Scores(**_figures(candidate, parts["test"])[0]),
+        images=SplitSizes(**{split: len(part.labels) for split, part in parts.items()}),
+        valid=SplitMetrics(**verdict.valid),
+        test=SplitMetrics(**_figures(candidate, parts["test"])[0]),
         recall=verdict.recall,
     )
     event = Event(

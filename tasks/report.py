@@ -17,12 +17,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Facts, Name, Split
+from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.evaluation import metrics_file, model_set
 from tasks.evaluation.model_set import MODELS
 from tasks.modeling.model_file import Model
 from tasks.rawdata import dataset_card
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.reporting import charts, csv_columns, html, image_grids, svg
 from tasks.reporting.html import Drawing
 from tasks.runtime import cli, files
@@ -60,9 +60,9 @@ class Results:
 
 
 def report(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
-    known: Known,
+    reported: ReportedResults,
     trained: Mapping[str, Model],
     results: Results,
     params: Mapping[str, Any],
@@ -76,7 +76,7 @@ def report(
         drawn = {
             drawing.name: (drawing, svg.render(axes))
             for drawing, axes in _drawings(
-                parts, facts, known, trained, results, colours
+                parts, facts, reported, trained, results, colours
             )
         }
     page = html.render(
@@ -93,23 +93,23 @@ def report(
 
 
 def _drawings(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
-    known: Known,
+    reported: ReportedResults,
     trained: Mapping[str, Model],
     results: Results,
     colours: Mapping[str, str],
 ) -> list[tuple[Drawing, Axes]]:
     return [
         *_of_the_data(parts, facts),
-        *_of_the_trainings(results, known, len(facts.classes), colours),
+        *_of_the_trainings(results, reported, len(facts.classes), colours),
         *_of_the_models(parts, facts, trained, results),
         *_of_the_mistakes(parts["valid"], facts, trained, results, colours),
     ]
 
 
 def _of_the_data(
-    parts: Mapping[Name, Split], facts: Facts
+    parts: Mapping[SplitName, Split], facts: Facts
 ) -> list[tuple[Drawing, Axes]]:
     train = parts["train"]
     of_class = {
@@ -122,7 +122,7 @@ def _of_the_data(
         for name, part in parts.items()
     }
     means = {name: images.mean(axis=0) for name, images in of_class.items()}
-    ink = {name: images.mean(axis=(1, 2)) for name, images in of_class.items()}
+    mean_pixels = {name: images.mean(axis=(1, 2)) for name, images in of_class.items()}
     first = train.images[0], facts.classes[train.labels[0]]
     brightest = facts.form.brightest
     start = (int(side * CROP_FROM) for side in facts.form.shape)
@@ -160,7 +160,7 @@ def _of_the_data(
                 "nine tenths: where they are apart, ink alone tells two classes apart.",
                 "Range of the mean pixel of the images of each class",
             ),
-            charts.ink(ink, brightest),
+            charts.mean_pixels(mean_pixels, brightest),
         ),
         (
             Drawing(
@@ -174,7 +174,10 @@ def _of_the_data(
 
 
 def _of_the_trainings(
-    results: Results, known: Known, classes: int, colours: Mapping[str, str]
+    results: Results,
+    reported: ReportedResults,
+    n_classes: int,
+    colours: Mapping[str, str],
 ) -> list[tuple[Drawing, Axes]]:
     names = ", ".join(results.loss)
     drawings = [
@@ -185,7 +188,7 @@ def _of_the_trainings(
                 "same update lie on each other.",
                 f"Loss against batches for {names}",
             ),
-            charts.losses(results.loss, colours, math.log(classes), known.loss),
+            charts.losses(results.loss, colours, math.log(n_classes), reported.loss),
         ),
         (
             Drawing(
@@ -193,7 +196,7 @@ def _of_the_trainings(
                 "How much each epoch adds. A dotted line is what others reached.",
                 f"Accuracy in validation after each epoch for {names}",
             ),
-            charts.accuracies(results.accuracy, colours, known.accuracy),
+            charts.accuracies(results.accuracy, colours, reported.accuracy),
         ),
     ]
     by_hand = {
@@ -217,7 +220,7 @@ def _of_the_trainings(
 
 
 def _of_the_models(
-    parts: Mapping[Name, Split],
+    parts: Mapping[SplitName, Split],
     facts: Facts,
     trained: Mapping[str, Model],
     results: Results,
@@ -326,18 +329,24 @@ def _of_the_mistakes(
                 "where the best model's threshold lies.",
                 "Accuracy against the share of images kept, for every model",
             ),
-            charts.kept(ordered, colours, _share_kept(results.metrics, best)),
+            charts.selective_accuracy(
+                ordered, colours, _share_kept(results.metrics, best)
+            ),
         ),
     ]
 
 
 def _counts(
-    confusion: pd.DataFrame, best: str, classes: tuple[str, ...]
+    confusion: pd.DataFrame, best: str, class_names: tuple[str, ...]
 ) -> npt.NDArray[np.int64]:
     """Return the confusion counts of the best model on test, classes in their order."""
     tested = confusion[(confusion["model"] == best) & (confusion["split"] == "test")]
     counts = tested.pivot_table(index="actual", columns="predicted", values="images")
-    return counts.reindex(index=classes, columns=classes).to_numpy().astype(np.int64)
+    return (
+        counts.reindex(index=class_names, columns=class_names)
+        .to_numpy()
+        .astype(np.int64)
+    )
 
 
 def _share_kept(metrics: Mapping[str, Any], best: str) -> float:
@@ -359,8 +368,8 @@ def _read(models: list[str], networks: list[str], valid: Split) -> Results:
     def table(name: str, types: Mapping[str, type]) -> pd.DataFrame:
         return csv_columns.read(REPORTS / f"{name}.csv", types, "evaluate")
 
-    def history(network: str, kind: str, column: str) -> np.ndarray:
-        path = MODELS / f"{network}.{kind}.csv"
+    def history(network: str, name: str, column: str) -> np.ndarray:
+        path = MODELS / f"{network}.{name}.csv"
         made_by = f"train@{network}"
         return csv_columns.read(path, {column: float}, made_by)[column].to_numpy()
 
@@ -392,8 +401,8 @@ def main() -> None:
     # Not of params.yaml, but what the models that are shown were trained with.
     params = {name: model.description.parameters for name, model in trained.items()}
     facts = splits.load_facts(NORMALIZED)
-    known = load("report", Known, dataset_card.chosen())
-    text, drawn = report(parts, facts, known, trained, results, params)
+    reported = load("report", ReportedResults, dataset_card.selected())
+    text, drawn = report(parts, facts, reported, trained, results, params)
     for name, figure in drawn.items():
         files.write_text(REPORTS / "figures" / f"{name}.svg", svg.alone(figure))
     files.write_text(REPORTS / "report.html", text)

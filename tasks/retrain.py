@@ -13,16 +13,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Facts, Name, Split
+from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
-from tasks.train import CHECKPOINTS, NORMALIZED, Diverged, Train, Variant, train
+from tasks.train import CHECKPOINTS, NORMALIZED, Diverged, train
+from tasks.training.settings import Train, Variant
 from tasks.trials import trial
 from tasks.trials.trial import Trial
 
 
 def retrain(
-    parts: dict[Name, Split],
+    parts: dict[SplitName, Split],
     facts: Facts,
     settings: Train,
     variant: str,

@@ -11,17 +11,9 @@ one goes on from there and ends with the same weights.
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Self
 
 import numpy as np
 import torch
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    model_validator,
-)
 from torch import nn
 from tqdm import tqdm
 
@@ -29,96 +21,18 @@ from tasks.dataset import splits
 from tasks.dataset.splits import Facts, Split
 from tasks.modeling import devices, model_file
 from tasks.modeling.architectures import Architecture
-from tasks.modeling.devices import Device
 from tasks.modeling.model_file import Description, Model, are_weights, calibrated
 from tasks.runtime import cli, files
-from tasks.runtime.params import BadInput, Count, Parameters, Settings, Word, load
+from tasks.runtime.params import BadInput, Parameters, load
 from tasks.training import checkpoints, lr_schedule, networks, optimizers
 from tasks.training.augmentation import Shifts
 from tasks.training.loop import Data, Training
-from tasks.training.losses import METHODS, Method
-from tasks.training.lr_schedule import Schedule
-from tasks.training.networks import Layer
-from tasks.training.optimizers import ADAMS, Rule
+from tasks.training.losses import METHODS
+from tasks.training.settings import ResolvedVariant, Train
 
 NORMALIZED = Path("data/normalized")
 MODELS = Path("models")
 CHECKPOINTS = Path(".checkpoints")
-
-
-class Variant(Settings):
-    """One entry of `train.variants`.
-
-    Attributes:
-        architecture: `linear` (one layer), `mlp` or `cnn`: see
-            `tasks.modeling.architectures`.
-        layer: `sequential` (torch's parts) or `scratch` (written by hand).
-        gradient: by `autograd`, or `analytic`, by a formula (of the layer `scratch`).
-        update: `adam` or `sgd` (torch's optimizers), `manual` (SGD by hand) or
-            `manual_adam`.
-        learning_rate: of the update; the highest one, if it follows a schedule.
-        momentum: of SGD: see `tasks.training.optimizers.Manual`.
-        weight_decay: what the gradient has added, times the parameter.
-        schedule: of the learning rate: see `tasks.training.lr_schedule`.
-        shift: pixels that images are moved by, at most, while they are trained on.
-        epochs, batch_size: of this variant; None: those of the section.
-    """
-
-    architecture: Architecture = "linear"
-    layer: Layer
-    gradient: Method = "autograd"
-    update: Rule
-    learning_rate: PositiveFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0
-    weight_decay: NonNegativeFloat = 0
-    schedule: Schedule = "constant"
-    shift: Annotated[int, Field(ge=0, le=4)] = 0
-    epochs: Count | None = None
-    batch_size: Count | None = None
-
-    @model_validator(mode="after")
-    def _settings_go_together(self) -> Self:
-        if self.architecture != "linear" and self.layer != "sequential":
-            raise ValueError(
-                f"the architecture '{self.architecture}' is of the layer 'sequential' "
-                "alone"
-            )
-        if self.gradient == "analytic" and self.layer != "scratch":
-            raise ValueError("the analytic gradient is of the layer 'scratch' alone")
-        if self.momentum and self.update in ADAMS:
-            raise ValueError(f"the update '{self.update}' has a momentum of its own")
-        return self
-
-
-class Recipe(Variant):
-    """A variant in which nothing is left open."""
-
-    epochs: Count
-    batch_size: Count
-
-
-class Train(Settings):
-    """Section `train` of params.yaml.
-
-    Attributes:
-        seed: of the initial parameters and of the order of the images.
-        epochs: passes over the training images, of variants that name none.
-        batch_size: images per update, likewise; the last batch of an epoch may be
-            smaller.
-        device: `auto` takes CUDA where there is any.
-        variants: the networks, by name.
-    """
-
-    seed: NonNegativeInt
-    epochs: Count
-    batch_size: Count
-    device: Device
-    variants: dict[Word, Variant] = Field(min_length=1)
-
-    def recipe(self, name: str) -> Recipe:
-        """Return a variant, with what it leaves open filled in."""
-        own = self.variants[name].model_dump(exclude_none=True)
-        return Recipe(**{"epochs": self.epochs, "batch_size": self.batch_size, **own})
 
 
 class Diverged(BadInput):
@@ -151,39 +65,39 @@ def train(
         BadInput: the images are too small for the architecture.
     """
     device = devices.choose(settings.device, "train")
-    recipe = settings.recipe(name)
+    variant = settings.resolve(name)
     data, held_out = (
         Data(part.images, part.labels.astype(np.int64), facts.scale, device)
         for part in (train_split, valid_split)
     )
-    parameters = {"seed": settings.seed, **recipe.model_dump()}
-    training = _begin(settings.seed, recipe, data, len(facts.classes))
-    if recipe.epochs == 1:
+    parameters = {"seed": settings.seed, **variant.model_dump()}
+    training = _begin(settings.seed, variant, data, len(facts.classes))
+    if variant.epochs == 1:
         checkpoint = None
-    mark = ""
+    fingerprint = ""
     if checkpoint:
         made_from = {**parameters, "device": device.type}
-        mark = checkpoints.fingerprint(made_from, *train_split)
-        kept = checkpoints.load(checkpoint, mark)
-        if kept and training.fits(kept):
-            training.restore(kept)
+        fingerprint = checkpoints.fingerprint(made_from, *train_split)
+        saved = checkpoints.load(checkpoint, fingerprint)
+        if saved and training.fits(saved):
+            training.restore(saved)
     done = len(training.accuracy)
-    epochs = range(done, recipe.epochs)
+    epochs = range(done, variant.epochs)
     for _ in tqdm(
         epochs,
         name,
-        recipe.epochs,
+        variant.epochs,
         initial=done,
         unit="epoch",
         delay=1,
         disable=not progress,
     ):
-        training.epoch(data, held_out, recipe.batch_size)
+        training.epoch(data, held_out, variant.batch_size)
         if checkpoint:
-            checkpoints.save(checkpoint, mark, training.state())
+            checkpoints.save(checkpoint, fingerprint, training.state())
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    model = _model(training.network, facts, recipe.architecture, parameters)
+    model = _model(training.network, facts, variant.architecture, parameters)
     if not are_weights(model):
         raise Diverged(
             f"The training of `{name}` diverged, so it is not kept; make its "
@@ -192,7 +106,7 @@ def train(
     return calibrated(model, valid_split), training
 
 
-def _begin(seed: int, recipe: Recipe, data: Data, classes: int) -> Training:
+def _begin(seed: int, variant: ResolvedVariant, data: Data, n_classes: int) -> Training:
     """Return a training with fresh parameters."""
     # Of three generators: every variant sees the same batches, whatever it drew at
     # first, and whether it moves the images or not.
@@ -201,24 +115,24 @@ def _begin(seed: int, recipe: Recipe, data: Data, classes: int) -> Training:
         for number in np.random.SeedSequence(seed).generate_state(3)
     )
     network = networks.build(
-        recipe.architecture, recipe.layer, data.shape, classes, initial
+        variant.architecture, variant.layer, data.shape, n_classes, initial
     ).to(data.device)
     update = optimizers.build(
-        recipe.update,
+        variant.update,
         network.parameters(),
-        recipe.learning_rate,
-        recipe.momentum,
-        recipe.weight_decay,
+        variant.learning_rate,
+        variant.momentum,
+        variant.weight_decay,
     )
-    total = recipe.epochs * data.batches(recipe.batch_size)
-    cycle = partial(lr_schedule.one_cycle, total=total, highest=recipe.learning_rate)
+    total = variant.epochs * data.batches(variant.batch_size)
+    cycle = partial(lr_schedule.one_cycle, total=total, highest=variant.learning_rate)
     return Training(
         network,
-        METHODS[recipe.gradient],
+        METHODS[variant.gradient],
         update,
         order,
-        rate=cycle if recipe.schedule == "one_cycle" else None,
-        shifts=Shifts(recipe.shift, data.shape, moves) if recipe.shift else None,
+        rate=cycle if variant.schedule == "one_cycle" else None,
+        shifts=Shifts(variant.shift, data.shape, moves) if variant.shift else None,
     )
 
 
@@ -271,7 +185,7 @@ def main() -> None:
     model, training = train(*parts, facts, settings, name, CHECKPOINTS / name)
     seconds = time.perf_counter() - started
     _write(name, model, training)
-    images = settings.recipe(name).epochs * len(parts[0].labels)
+    images = settings.resolve(name).epochs * len(parts[0].labels)
     print(
         f"{name}: accuracy {training.accuracy[-1, 1]:.4f} in validation, loss "
         f"{training.loss[0]:.4f} at first; {seconds:.1f} s, "

@@ -1,4 +1,4 @@
-"""Hold the raw data to its data sheet, and report every value that breaks it.
+"""Hold the raw data to its dataset card, and report every value that breaks it.
 
 Reads `data/raw/`, writes `reports/validation.json`: what was measured, and of each rule
 that is broken the number of failures and the first of them, with row and value. Any
@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.dataset.splits import Split
 from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
 from tasks.validation import schemas, summaries
-from tasks.validation.schemas import Breach, DataSheet
+from tasks.validation.schemas import Breach, DataLimits
 from tasks.validation.summaries import NO_ROW
 
 RAW = Path("data/raw")
@@ -25,8 +25,8 @@ REPORT = Path("reports/validation.json")
 DIGITS = 4  # after the point, in the report
 
 
-class Validate(DataSheet):
-    """Section `validate` of the data sheet."""
+class Validate(DataLimits):
+    """Section `validate` of the dataset card."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Report:
     """What `validate` found, ready for JSON.
 
     Attributes:
-        passed: no rule of the data sheet is broken.
+        passed: no rule of the dataset card is broken.
         splits: of each split the number of images, of distinct ones and of those that
             are in the training set too (test only), ranges of ink, images per class;
             a split that can't be read as images is left out.
@@ -49,20 +49,22 @@ class Report:
     failures: list[dict[str, Any]]
 
 
-def validate(train: Split, test: Split, kind: Kind, settings: Validate) -> Report:
-    """Return what the data is, and everything in it that breaks the data sheet."""
+def validate(
+    train: Split, test: Split, spec: DatasetSpec, settings: Validate
+) -> Report:
+    """Return what the data is, and everything in it that breaks the dataset card."""
     per_file = summaries.of_files(train, test)
-    images = summaries.of_images(train, test, kind.form.shape)
-    classes = summaries.of_classes(images, len(kind.classes))
+    images = summaries.of_images(train, test, spec.form.shape)
+    per_class = summaries.of_classes(images, len(spec.classes))
     breaches = [
-        *schemas.breaches(schemas.of_files(settings, kind), per_file),
-        *schemas.breaches(schemas.of_classes(settings), classes),
-        *schemas.breaches(schemas.of_images(settings, kind), images),
+        *schemas.breaches(schemas.of_files(settings, spec), per_file),
+        *schemas.breaches(schemas.of_classes(settings), per_class),
+        *schemas.breaches(schemas.of_images(settings, spec), images),
     ]
     return Report(
         passed=not breaches,
         splits={
-            split: _facts(images.loc[split], classes.loc[split])
+            split: _facts(images.loc[split], per_class.loc[split])
             for split in images.index.unique("split")
         },
         failed={breach.check: breach.count for breach in breaches},
@@ -73,12 +75,12 @@ def validate(train: Split, test: Split, kind: Kind, settings: Validate) -> Repor
 def complaint(report: Report) -> str:
     """Return one sentence on a report that has failures."""
     counts = ", ".join(f"{check} {count}" for check, count in report.failed.items())
-    place = dict(report.failures[0])
-    check, rule, value = (place.pop(key) for key in ("check", "rule", "value"))
-    where = ", ".join(f"{kind} {which}" for kind, which in place.items())
+    location = dict(report.failures[0])
+    check, rule, value = (location.pop(key) for key in ("check", "rule", "value"))
+    where = ", ".join(f"{key} {value}" for key, value in location.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
-        f"{RAW} breaks its data sheet; failures by check: "
+        f"{RAW} breaks its dataset card; failures by check: "
         f"{counts}; the first: {rule}, but in {where} `{check}` is {shown}; "
         f"see {REPORT}."
     )
@@ -87,8 +89,11 @@ def complaint(report: Report) -> str:
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
-    sheet = dataset_card.chosen()
-    settings, kind = load("validate", Validate, sheet), load("images", Kind, sheet)
+    card = dataset_card.selected()
+    settings, spec = (
+        load("validate", Validate, card),
+        load("images", DatasetSpec, card),
+    )
     train, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -96,15 +101,15 @@ def main() -> None:
         )
         for part in ("train", "t10k")
     )
-    report = validate(train, test, kind, settings)
+    report = validate(train, test, spec, settings)
     files.write_json(REPORT, asdict(report))
     if not report.passed:
         raise BadInput(complaint(report))
     counts = (f"{name} {facts['images']}" for name, facts in report.splits.items())
-    print(f"{', '.join(counts)}; every image and label is as the data sheet says")
+    print(f"{', '.join(counts)}; every image and label is as the dataset card says")
 
 
-def _facts(images: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
+def _facts(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
     """Return what is worth knowing of the images of one split."""
     return {
         "images": len(images),
@@ -115,7 +120,7 @@ def _facts(images: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
             for column in ("mean_ink", "lit_share", "brightest")
             for end in ("min", "max")
         },
-        "per_class": classes["count"].tolist(),
+        "per_class": per_class["count"].tolist(),
     }
 
 

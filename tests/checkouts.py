@@ -38,11 +38,11 @@ def make(root: Path, digits: dict) -> Path:
         text=True,
     ).stdout.split()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    sheet = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
-    sheet["download"]["sources"] = [str(mirror)]
-    sheet["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
-    sheet["validate"].update(RANGES)
-    sheet["normalize"]["validation"] = VALID
+    card = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
+    card["download"]["sources"] = [str(mirror)]
+    card["download"]["sha256"] = dict(zip(digests[1::2], digests[::2], strict=True))
+    card["validate"].update(RANGES)
+    card["normalize"]["validation"] = VALID
     params["promote"].update(min_accuracy=0.5, max_log_loss=2, max_class_drop=0.2)
     project = root / "project"
     for name in SOURCES:
@@ -52,7 +52,7 @@ def make(root: Path, digits: dict) -> Path:
             shutil.copytree(source, target, symlinks=True, ignore=made_by_runs)
         else:
             shutil.copy(source, target)
-    for name, content in (("params", params), ("datasets/mnist", sheet)):
+    for name, content in (("params", params), ("datasets/mnist", card)):
         text = yaml.safe_dump(content, sort_keys=False)
         (project / f"{name}.yaml").write_text(text)
     git(project, "init", "-q")

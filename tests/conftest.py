@@ -24,11 +24,11 @@ from servers import (
 from sklearn.datasets import load_digits
 from small_project import Project, built, processes, project
 
-from tasks.dataset.spec import Form, Kind
+from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.dataset.splits import Facts, Scale, Split
-from tasks.evaluation.metrics_file import Scores
+from tasks.evaluation.metrics_file import SplitMetrics
 from tasks.normalize import Normalize, normalize
-from tasks.registry.champions import Comparison, Images, Record
+from tasks.registry.champions import Comparison, Record, SplitSizes
 
 __all__ = [
     "Project",
@@ -52,12 +52,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 TRAIN, VALID, TEST = 1100, 300, 300
 # What MNIST's images are, and the small data set's.
-KIND = Kind(
+KIND = DatasetSpec(
     title="small digits",
-    form=Form(shape=(28, 28), brightest=255, box=20),
+    form=ImageSpec(shape=(28, 28), brightest=255, box=20),
     classes=tuple("0123456789"),
 )
-# What the small data set's values are; the rest is as in MNIST's data sheet.
+# What the small data set's values are; the rest is as in MNIST's dataset card.
 RANGES = {
     "counts": {"train": TRAIN + VALID, "test": TEST},
     "class_share": [0.09, 0.11],
@@ -71,7 +71,7 @@ def facts(shape: tuple[int, int], classes: int, **scale: float) -> Facts:
     """What there is to know of made-up images, whose classes are called 0, 1 ..."""
     return Facts(
         title="made up",
-        form=Form(shape=shape, brightest=255, box=None),
+        form=ImageSpec(shape=shape, brightest=255, box=None),
         classes=tuple(map(str, range(classes))),
         scale=Scale(**{"divisor": 256, "mean": 0.5, "std": 0.25, **scale}),
     )
@@ -117,8 +117,8 @@ def params() -> dict:
 
 
 @pytest.fixture
-def sheet() -> dict:
-    """The real data sheet of MNIST, to be made small by a test."""
+def card() -> dict:
+    """The real dataset card of MNIST, to be made small by a test."""
     return yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
 
 
@@ -151,8 +151,8 @@ def record() -> Record:
         revision="0123456789ab",
         data={"data/raw": "d0193be1.dir"},
         parameters={"update": "adam", "learning_rate": 0.001},
-        images=Images(train=50_000, valid=10_000, test=10_000),
-        valid=Scores(
+        images=SplitSizes(train=50_000, valid=10_000, test=10_000),
+        valid=SplitMetrics(
             accuracy=0.919,
             accuracy_low=0.91349,
             accuracy_high=0.924188,
@@ -161,7 +161,7 @@ def record() -> Record:
             log_loss=0.28534,
             ece=0.031,
         ),
-        test=Scores(
+        test=SplitMetrics(
             accuracy=0.916,
             accuracy_low=0.91039,
             accuracy_high=0.92129,

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from tasks.dataset.spec import Form
+from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Scale
 from tasks.modeling.calibration import Calibration
 from tasks.modeling.model_file import Description, Model
 
-MNIST = Form(shape=(28, 28), brightest=255, box=20)
-WHOLE = Form(shape=(8, 8), brightest=16, box=None)
+MNIST = ImageSpec(shape=(28, 28), brightest=255, box=20)
+WHOLE = ImageSpec(shape=(8, 8), brightest=16, box=None)
 
 
 def upright() -> np.ndarray:

@@ -65,7 +65,7 @@ def test_every_link_within_the_project_leads_somewhere():
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_section_names_the_module_where_the_pipeline_does_it(heading):
-    assert re.search(r"\]\(\.\./(tasks|flows)/\w+\.py\)", SECTIONS[heading])
+    assert re.search(r"\]\(\.\./(tasks|flows)/[\w/]+\.py\)", SECTIONS[heading])
 
 
 @pytest.mark.parametrize("heading", SECTIONS)

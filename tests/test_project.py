@@ -45,7 +45,7 @@ def test_a_step_has_one_name_everywhere(graph):
         module = importlib.import_module(f"tasks.{step}")
         assert inspect.isfunction(getattr(module, step)), step
         assert (ROOT / "tests" / f"test_{step}.py").exists(), step
-    # `dataset` names the data sheet, which has sections of its own; `schedule` says
+    # `dataset` names the dataset card, which has sections of its own; `schedule` says
     # when the steps run, and none of them reads it.
     assert set(PARAMS) <= {*STEPS, *BESIDE, "dataset", "schedule"}
 

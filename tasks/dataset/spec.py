@@ -1,4 +1,4 @@
-"""What the images of a data set are, as data, models and reports have it in common."""
+"""The specification of a dataset: shape of the images, names of the classes."""
 
 from typing import Annotated, Self
 
@@ -12,15 +12,15 @@ ClassName = Annotated[str, Field(pattern=r"^\w[\w .+-]{0,39}$")]
 Title = Annotated[str, Field(pattern=r"^\w[\w .,:'()+-]{0,99}$")]
 
 
-class Form(Settings):
-    """The form in which a model takes images.
+class ImageSpec(Settings):
+    """The shape, range and framing of the images that a model takes.
 
     Attributes:
         shape: rows and columns.
         brightest: the largest value that a pixel can have; paper is 0.
-        box: the side of the square, in pixels, that the ink of an image is scaled into
-            before it is centred by its mass, as MNIST was made; None: images are scaled
-            as a whole.
+        box: the side of the square, in pixels, that the foreground of an image is
+            scaled into before it is centred by its mass, as in MNIST; None: images are
+            scaled as a whole.
     """
 
     shape: Annotated[tuple[Side, Side], Field(strict=False)]
@@ -28,29 +28,29 @@ class Form(Settings):
     box: Side | None
 
     @model_validator(mode="after")
-    def _the_box_fits(self) -> Self:
+    def _box_fits(self) -> Self:
         if self.box is not None and self.box > min(self.shape):
             raise ValueError(f"a box of {self.box} does not fit into {self.shape}")
         return self
 
 
-class Kind(Settings):
-    """Section `images` of a data sheet.
+class DatasetSpec(Settings):
+    """Section `images` of a dataset card.
 
     Attributes:
-        title: what the data is called, and by whom.
-        form: of every image.
-        classes: their names; the label of an image is a place in this list, from 0.
+        title: name of the data, and who calls it so.
+        form: the specification of every image.
+        classes: names of the classes; a label is an index into this tuple, from 0.
     """
 
     title: Title
-    form: Form
+    form: ImageSpec
     classes: Annotated[
         tuple[ClassName, ...], Field(strict=False, min_length=2, max_length=256)
     ]
 
     @model_validator(mode="after")
-    def _a_class_has_one_place(self) -> Self:
+    def _class_names_are_unique(self) -> Self:
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("a class stands there twice")
+            raise ValueError("two classes have the same name")
         return self

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, Settings
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Name = Literal["train", "valid", "test"]
-SPLITS: tuple[Name, ...] = ("train", "valid", "test")
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 # What NumPy writes before an array of bytes. Its own reader evaluates such a header as
 # Python and takes any; one that lies has it fail in a dozen ways.
@@ -82,7 +82,7 @@ class Scale(Settings):
         return table.astype(np.float32)[images.reshape(len(images), -1)]
 
 
-class Facts(Kind):
+class Facts(DatasetSpec):
     """What there is to know of the data beside the pixels and the labels.
 
     Attributes:
@@ -92,22 +92,22 @@ class Facts(Kind):
     scale: Scale
 
     @classmethod
-    def of(cls, kind: Kind, scale: Scale) -> "Facts":
-        """Return what is known of images of that `kind` that have that `scale`."""
-        return cls(title=kind.title, form=kind.form, classes=kind.classes, scale=scale)
+    def of(cls, spec: DatasetSpec, scale: Scale) -> "Facts":
+        """Return the facts on images of that specification and scale."""
+        return cls(title=spec.title, form=spec.form, classes=spec.classes, scale=scale)
 
 
-def save(folder: Path, splits: dict[Name, Split], facts: Facts) -> None:
+def save(folder: Path, splits: dict[SplitName, Split], facts: Facts) -> None:
     """Write all splits and the facts; each file is replaced whole."""
     for name, split in splits.items():
-        for kind, values in split._asdict().items():
+        for array, values in split._asdict().items():
             buffer = io.BytesIO()
             np.save(buffer, values, allow_pickle=False)
-            files.write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
+            files.write_bytes(folder / f"{name}-{array}.npy", buffer.getvalue())
     files.write_json(folder / "facts.json", facts.model_dump(mode="json"))
 
 
-def load(folder: Path, name: Name) -> Split:
+def load(folder: Path, name: SplitName) -> Split:
     """Return one split; its images are mapped from the file, not read.
 
     Raises:

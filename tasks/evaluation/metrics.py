@@ -19,14 +19,16 @@ Labels = npt.NDArray[Any]
 
 
 def summary(
-    labels: Labels, log_probabilities: npt.NDArray[np.float64], classes: tuple[str, ...]
+    labels: Labels,
+    log_probabilities: npt.NDArray[np.float64],
+    class_names: tuple[str, ...],
 ) -> dict[str, float]:
     """Return the scalar metrics of predictions on images of one split.
 
     Args:
-        labels: the true ones, places in `classes`, (N,).
+        labels: the true ones, indices into `class_names`, (N,).
         log_probabilities: (N, classes).
-        classes: their names.
+        class_names: by label.
 
     Returns:
         `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high` (Wilson's
@@ -41,11 +43,11 @@ def summary(
         "accuracy": right.mean(),
         "accuracy_low": low,
         "accuracy_high": high,
-        **_as_quantities(labels, predictions, classes),
+        **_as_quantities(labels, predictions, class_names),
         "log_loss": metrics.log_loss(
-            labels, np.exp(log_probabilities), labels=range(len(classes))
+            labels, np.exp(log_probabilities), labels=range(len(class_names))
         ),
-        "ece": calibration(right, np.exp(log_probabilities.max(axis=1))).error,
+        "ece": reliability(right, np.exp(log_probabilities.max(axis=1))).error,
     }
     return {name: round(float(figure), DIGITS) for name, figure in figures.items()}
 
@@ -57,11 +59,11 @@ def interval(right: int, images: int) -> tuple[float, float]:
 
 
 def _as_quantities(
-    labels: Labels, predictions: Labels, classes: tuple[str, ...]
+    labels: Labels, predictions: Labels, class_names: tuple[str, ...]
 ) -> dict[str, float]:
-    if not all(name.isdecimal() for name in classes):
+    if not all(name.isdecimal() for name in class_names):
         return {}
-    values = np.array([int(name) for name in classes])
+    values = np.array([int(name) for name in class_names])
     true, predicted = values[labels], values[predictions]
     return {
         "rmse": metrics.root_mean_squared_error(true, predicted),
@@ -69,7 +71,7 @@ def _as_quantities(
     }
 
 
-def kept(
+def selective(
     right: npt.NDArray[np.bool_],
     probabilities: npt.NDArray[np.floating],
     threshold: float | None,
@@ -97,8 +99,8 @@ def kept(
     return {k: v if v is None else round(v, DIGITS) for k, v in figures.items()}
 
 
-class Calibration(NamedTuple):
-    """How probabilities compare with the shares that are right, bin by bin.
+class Reliability(NamedTuple):
+    """How probabilities compare with accuracy, bin by bin: a reliability diagram.
 
     Attributes:
         confidence: mean probability of the predictions, (bins,).
@@ -113,32 +115,32 @@ class Calibration(NamedTuple):
     error: float
 
 
-def calibration(
+def reliability(
     right: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.floating]
-) -> Calibration:
+) -> Reliability:
     """Put predictions into `BINS` bins of equal width by their probability.
 
     Args:
         right: whether each prediction is right, (N,).
         probabilities: of the predictions, (N,).
     """
-    places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    images = np.bincount(places, minlength=BINS)
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    images = np.bincount(bins, minlength=BINS)
     used = images > 0
     confidence, accuracy = (
-        np.bincount(places, values, minlength=BINS)[used] / images[used]
+        np.bincount(bins, values, minlength=BINS)[used] / images[used]
         for values in (probabilities, right)
     )
     error = float(np.abs(confidence - accuracy) @ images[used] / len(right))
-    return Calibration(confidence, accuracy, images[used], error)
+    return Reliability(confidence, accuracy, images[used], error)
 
 
 def confusion(
-    labels: Labels, predictions: Labels, classes: int
+    labels: Labels, predictions: Labels, n_classes: int
 ) -> npt.NDArray[np.int64]:
     """Return how many images of each class (rows) were taken for each (columns)."""
     return np.asarray(
-        metrics.confusion_matrix(labels, predictions, labels=range(classes))
+        metrics.confusion_matrix(labels, predictions, labels=range(n_classes))
     )
 
 

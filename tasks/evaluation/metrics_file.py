@@ -14,8 +14,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Error = Annotated[float, Field(ge=0)]
 
 
-class Scores(Settings):
-    """Of one model on one split: see `tasks.evaluation.metrics.summary`."""
+class SplitMetrics(Settings):
+    """Metrics of one model on one split: see `tasks.evaluation.metrics.summary`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -28,8 +28,8 @@ class Scores(Settings):
     ece: Share
 
 
-class Kept(Settings):
-    """What becomes of predictions on one split: see `tasks.evaluation.metrics.kept`."""
+class SelectiveMetrics(Settings):
+    """Metrics on one split when uncertain predictions are set aside."""
 
     set_aside: Share
     error: Share | None
@@ -47,15 +47,15 @@ class Selection(Settings):
     """
 
     threshold: Share | None
-    valid: Kept
-    test: Kept | None = None
+    valid: SelectiveMetrics
+    test: SelectiveMetrics | None = None
 
 
-class OnSplits(Settings):
-    """The scores of one model."""
+class ModelMetrics(Settings):
+    """Metrics of one model."""
 
-    train: Scores
-    valid: Scores
+    train: SplitMetrics
+    valid: SplitMetrics
     kept: Selection
 
 
@@ -71,9 +71,9 @@ class Metrics(Settings):
     """What `tasks.evaluate` writes: see there."""
 
     max_error: Share
-    models: Annotated[dict[Word, OnSplits], Field(min_length=1)]
+    models: Annotated[dict[Word, ModelMetrics], Field(min_length=1)]
     best: Word
-    test: Scores
+    test: SplitMetrics
     by_hand: dict[Word, Agreement]
 
     @model_validator(mode="after")

@@ -13,8 +13,8 @@ MODELS = Path("models")
 BASELINE = "baseline"
 
 
-class Trained(Settings):
-    """What matters here of section `train` of params.yaml: which networks there are."""
+class VariantNames(Settings):
+    """The names of the variants in section `train` of params.yaml."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -23,7 +23,7 @@ class Trained(Settings):
 
 def networks() -> list[str]:
     """Return the names of the networks, as params.yaml orders them."""
-    return list(load("train", Trained).variants)
+    return list(load("train", VariantNames).variants)
 
 
 def read() -> dict[str, Model]:
@@ -35,8 +35,8 @@ def read() -> dict[str, Model]:
     """
     names = [BASELINE, *networks()]
     trained = {name: model_file.load(MODELS / f"{name}.safetensors") for name in names}
-    kinds = {(m.description.form, m.description.classes) for m in trained.values()}
-    if len(kinds) > 1:
+    signatures = {(m.description.form, m.description.classes) for m in trained.values()}
+    if len(signatures) > 1:
         raise BadInput(
             f"The models in {MODELS} are not for the same images and classes; train "
             "them anew."

@@ -3,7 +3,7 @@
 MNIST was made like this (Y. LeCun, "The MNIST database of handwritten digits"; LeCun,
 Bottou, Bengio and Haffner 1998): ink bright on dark, scaled to fit a box of 20x20
 pixels with its aspect kept, antialiased, and put into a field of 28x28 with its centre
-of mass in the middle. Where it is the ink that has to be found first, see `ink`.
+of mass in the middle. `tasks.imaging.segmentation` finds the foreground first.
 """
 
 import warnings
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.dataset.spec import Form
+from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Floats, Pixels
 from tasks.imaging import segmentation
 from tasks.imaging.segmentation import Unusable
@@ -61,44 +61,51 @@ def read(path: Path) -> Iterator[Floats]:
                 return
 
 
-def to_form(values: Grey, form: Form) -> Pixels:
+def to_spec(values: Grey, image_spec: ImageSpec) -> Pixels:
     """Return an image, uint8 (rows, columns), of the training set's form.
 
     One that has it already is taken as it is.
 
     Args:
         values: grey, (rows, columns) of any size, 0 to 255, of either polarity.
-        form: that of the training set.
+        image_spec: that of the training set.
 
     Raises:
         Unusable: it is blank, or nothing in it stands out.
     """
     if values.size == 0 or values.max() == values.min():
         raise Unusable("it is blank")
-    if is_of(values, form):
+    if conforms(values, image_spec):
         return values.astype(np.uint8)
     if values.max() - values.min() < LEAST_CONTRAST:
         raise Unusable("it is blank")
-    if form.box is None:
-        return _pixels(_resized(values / WHITE, form.shape), form)
-    inked = segmentation.find(_reduced(values))
-    return _pixels(_centred(segmentation.scaled(inked, form.box), form.shape), form)
+    if image_spec.box is None:
+        return _pixels(_resized(values / WHITE, image_spec.shape), image_spec)
+    foreground = segmentation.find(_reduced(values))
+    return _pixels(
+        _centred(segmentation.scaled(foreground, image_spec.box), image_spec.shape),
+        image_spec,
+    )
 
 
-def is_of(values: Grey, form: Form) -> bool:
+def conforms(values: Grey, image_spec: ImageSpec) -> bool:
     """Return whether an image, not blank, has been brought to `form` already.
 
     With a box: its ink is about as large as the box, its centre of mass near the
     middle, and what is around it has no value at all. All of MNIST's is so.
     """
-    if values.shape != form.shape or values.max() > form.brightest or values.min() < 0:
+    if (
+        values.shape != image_spec.shape
+        or values.max() > image_spec.brightest
+        or values.min() < 0
+    ):
         return False
-    if form.box is None:
+    if image_spec.box is None:
         return True
     top, left, bottom, right = segmentation.box(values > 0)
-    off = np.abs(np.array(segmentation.centre(values)) - np.array(form.shape) / 2)
+    off = np.abs(np.array(segmentation.centre(values)) - np.array(image_spec.shape) / 2)
     longest = max(bottom - top, right - left)
-    return abs(longest - form.box) <= NEARLY and bool((off <= NEARLY / 2).all())
+    return abs(longest - image_spec.box) <= NEARLY and bool((off <= NEARLY / 2).all())
 
 
 @contextmanager
@@ -190,21 +197,21 @@ def _resized(values: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats
     return np.asarray(scaled, np.float32)
 
 
-def _centred(inked: Floats, shape: tuple[int, int]) -> Floats:
+def _centred(foreground: Floats, shape: tuple[int, int]) -> Floats:
     """Return `inked` in a field of `shape`, its centre of mass in the middle."""
     field = np.zeros(shape, np.float32)
     where = []
-    for axis, middle in enumerate(segmentation.centre(inked)):
-        room = shape[axis] - inked.shape[axis]
+    for axis, middle in enumerate(segmentation.centre(foreground)):
+        room = shape[axis] - foreground.shape[axis]
         start = int(np.clip(round(shape[axis] / 2 - middle), 0, room))
-        where.append(slice(start, start + inked.shape[axis]))
-    field[tuple(where)] = inked
+        where.append(slice(start, start + foreground.shape[axis]))
+    field[tuple(where)] = foreground
     return field
 
 
-def _pixels(values: Floats, form: Form) -> Pixels:
+def _pixels(values: Floats, image_spec: ImageSpec) -> Pixels:
     """Return values of 0 to 1 as whole numbers up to the brightest."""
-    pixels = np.rint(np.clip(values, 0, 1) * form.brightest).astype(np.uint8)
+    pixels = np.rint(np.clip(values, 0, 1) * image_spec.brightest).astype(np.uint8)
     if pixels.max() == pixels.min():
         raise Unusable("nothing of it is left at the size of the training images")
     return pixels

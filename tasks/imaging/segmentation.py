@@ -69,12 +69,12 @@ def find(values: npt.NDArray[np.number]) -> Floats:
     return _cropped(grey.astype(np.float32))
 
 
-def scaled(inked: Floats, box: int) -> Floats:
+def scaled(foreground: Floats, box: int) -> Floats:
     """Return ink, scaled to fit a square of `box` pixels, its aspect kept.
 
     Strokes that would be thinner than almost any of MNIST's are drawn thicker.
     """
-    fine = np.pad(_fitted(inked, FINE * box), FINE)
+    fine = np.pad(_fitted(foreground, FINE * box), FINE)
     mask = fine > 0.5 * fine.max()
     # Across a stroke the distance to its edge goes from 0 to half of its width.
     width = 4 * ndimage.distance_transform_edt(mask)[mask].mean() / FINE
@@ -160,8 +160,8 @@ def _strokes(strokes: npt.NDArray[np.float64], faint: float, strong: float) -> M
     inside = ~np.isin(every, edges) & (strongest >= strong)
     if inside.any() and masses[inside].max() >= HANGING * masses.max():
         masses = np.where(inside, masses, 0)
-    kept = (masses >= SPECK * masses.max()) & (strongest >= strong)
-    return np.isin(labels, every[kept])
+    strong_regions = (masses >= SPECK * masses.max()) & (strongest >= strong)
+    return np.isin(labels, every[strong_regions])
 
 
 def _cropped(values: Floats) -> Floats:

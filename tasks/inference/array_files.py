@@ -40,7 +40,7 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 LOCAL_HEADER = 30
 
 
-class Images(NamedTuple):
+class ImageArray(NamedTuple):
     """Images that follow one another: how many of how many rows and columns."""
 
     shape: tuple[int, int, int]
@@ -58,7 +58,7 @@ def holds_array(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Images]:
+def opened(path: Path) -> Iterator[ImageArray]:
     """Open the images of a file; the stream stands at the first.
 
     Raises:
@@ -102,7 +102,7 @@ def _refusing() -> Iterator[None]:
         raise Unusable("it is no archive of arrays that can be read") from None
 
 
-def _begun(file: IO[bytes], size: int) -> Images:
+def _begun(file: IO[bytes], size: int) -> ImageArray:
     """Return the images of an open file of `size` bytes, whatever its kind."""
     begins = file.read(4)
     file.seek(0)
@@ -115,7 +115,7 @@ def _begun(file: IO[bytes], size: int) -> Images:
     return _of_idx(file, size)
 
 
-def _of_idx(file: IO[bytes], size: int | None) -> Images:
+def _of_idx(file: IO[bytes], size: int | None) -> ImageArray:
     """Return the images of an IDX file; `size` in bytes, if it is known."""
     header = file.read(4)
     if header[:3] != IDX or len(header) < 4:
@@ -127,10 +127,10 @@ def _of_idx(file: IO[bytes], size: int | None) -> Images:
         raise Unusable("it breaks off within its header")
     shape = struct.unpack(">3I", lengths)
     follow = None if size is None else size - idx.LONGEST_HEADER
-    return _checked(Images(shape, file), follow)
+    return _checked(ImageArray(shape, file), follow)
 
 
-def _of_npy(file: IO[bytes], size: int) -> Images:
+def _of_npy(file: IO[bytes], size: int) -> ImageArray:
     """Return the images of a .npy file, of `size` bytes."""
     head = file.read(8)
     wide = head[6:7] == b"\x02"
@@ -143,10 +143,10 @@ def _of_npy(file: IO[bytes], size: int) -> Images:
         raise Unusable("it holds no images as bytes, (N, rows, columns) of uint8")
     count, rows, columns = (int(n.rstrip(b"L")) for n in header[1].split(b", "))
     start = len(head) + len(length) + length_of
-    return _checked(Images((count, rows, columns), file), size - start)
+    return _checked(ImageArray((count, rows, columns), file), size - start)
 
 
-def _of_zip(file: IO[bytes]) -> Images:
+def _of_zip(file: IO[bytes]) -> ImageArray:
     """Return the images of the first array of a .npz file that holds some."""
     _hold_directory(file)
     archive = zipfile.ZipFile(file)
@@ -192,7 +192,7 @@ def _stream(
     return file
 
 
-def _checked(images: Images, size: int | None) -> Images:
+def _checked(images: ImageArray, size: int | None) -> ImageArray:
     """Return `images` if the `size` of what follows is what their shape makes."""
     announced = math.prod(images.shape)
     if 0 in images.shape:

@@ -1,4 +1,4 @@
-"""What a model takes images for, fast enough for millions of them.
+"""Classify images with a model, fast enough for millions of them.
 
 A model of one layer is multiplied with the pixels as they are: the scale of the inputs
 and the temperature go into its weights, `((x / d - m) / s) @ W + b = x @ (W / d / s) +
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.dataset.spec import Form
+from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Floats, Pixels
 from tasks.modeling import calibration
 from tasks.modeling.model_file import Model
@@ -22,40 +22,40 @@ CHUNK = 256
 # Columns that a product takes at once, and how many left over are done one by one.
 EIGHT, FEW = 8, 2
 
-Places = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 
 
-class Guesses(NamedTuple):
-    """Of each image the first choice, its probability, and the second choice, (N,).
+class Predictions(NamedTuple):
+    """For each image the most probable label, its probability, and the second, (N,).
 
-    Choices are places in the model's classes.
+    Labels are indices into the model's class names.
     """
 
-    best: Places
+    best: Indices
     probability: Floats
-    runner_up: Places
+    runner_up: Indices
 
 
-class Guesser(NamedTuple):
-    """A model as it is used on images without labels.
+class Classifier(NamedTuple):
+    """A model, ready for images without labels.
 
     Attributes:
-        form: of its images.
-        classes: their names.
+        image_spec: of its images.
+        class_names: by label.
         temperature: that calibrates it; None if it was not calibrated.
-        threshold: the probability below which a guess is set aside; None: all are.
-        guess: what it takes images of that form for, uint8 (N, rows, columns).
+        threshold: the probability below which a prediction is set aside; None: all are.
+        predict: takes images of that specification, uint8 (N, rows, columns).
     """
 
-    form: Form
-    classes: tuple[str, ...]
+    image_spec: ImageSpec
+    class_names: tuple[str, ...]
     temperature: float | None
     threshold: float | None
-    guess: Callable[[Pixels], Guesses]
+    predict: Callable[[Pixels], Predictions]
 
 
-def guesser(model: Model, max_error: float) -> Guesser:
-    """Return how to use `model`.
+def prepare(model: Model, max_error: float) -> Classifier:
+    """Return the classifier that `model` makes.
 
     Args:
         model: calibrated, or else all that it says is set aside.
@@ -63,12 +63,12 @@ def guesser(model: Model, max_error: float) -> Guesser:
     """
     about = model.description
     measured = about.calibration
-    return Guesser(
-        form=about.form,
-        classes=about.classes,
+    return Classifier(
+        image_spec=about.form,
+        class_names=about.classes,
         temperature=measured.temperature if measured else None,
         threshold=calibration.threshold(measured, max_error) if measured else None,
-        guess=_of_linear(model) if _is_linear(model) else _of_any(model),
+        predict=_of_linear(model) if _is_linear(model) else _of_any(model),
     )
 
 
@@ -77,7 +77,7 @@ def _is_linear(model: Model) -> bool:
     return about.architecture == "linear" and about.link == "softmax"
 
 
-def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
+def _of_linear(model: Model) -> Callable[[Pixels], Predictions]:
     about = model.description
     scale, measured = about.scale, about.calibration
     cooled = 1 / measured.temperature if measured else 1.0
@@ -89,13 +89,13 @@ def _of_linear(model: Model) -> Callable[[Pixels], Guesses]:
     products = _products((weights - weights[:, -1:])[:, :-1].astype(np.float32))
     added = (bias - bias[-1]).astype(np.float32)[:, None]
 
-    def guess(images: Pixels) -> Guesses:
+    def predict(images: Pixels) -> Predictions:
         scores = np.zeros((len(bias), len(images)), np.float32)
         products(images.reshape(len(images), -1), scores)
         scores += added
         return _of_scores(scores)
 
-    return guess
+    return predict
 
 
 def _products(weights: Floats) -> Callable[[Pixels, Floats], None]:
@@ -124,26 +124,26 @@ def _products(weights: Floats) -> Callable[[Pixels, Floats], None]:
     return write
 
 
-def _of_any(model: Model) -> Callable[[Pixels], Guesses]:
-    def guess(images: Pixels) -> Guesses:
+def _of_any(model: Model) -> Callable[[Pixels], Predictions]:
+    def predict(images: Pixels) -> Predictions:
         return _of_scores(model.log_probabilities(images).T.astype(np.float32))
 
-    return guess
+    return predict
 
 
-def _of_scores(scores: Floats) -> Guesses:
-    """Return the guesses of scores, (classes, N): their softmax is the probability."""
+def _of_scores(scores: Floats) -> Predictions:
+    """Return the predictions of scores, (classes, N), before the softmax."""
     # A class a row: its numbers lie together only so, and are compared many at once.
     scores = np.ascontiguousarray(scores)
     highest = scores.max(axis=0)
-    best = _place(scores, highest)
+    best = _first_row(scores, highest)
     shares = np.exp(scores - highest)
     probability = 1 / shares.sum(axis=0)
     shares[best, np.arange(len(best))] = -1
-    return Guesses(best, probability, _place(shares, shares.max(axis=0)))
+    return Predictions(best, probability, _first_row(shares, shares.max(axis=0)))
 
 
-def _place(values: Floats, highest: Floats) -> Places:
+def _first_row(values: Floats, highest: Floats) -> Indices:
     """Return the first row of `values`, (rows, N), that holds `highest`, (N,).
 
     As `values.argmax(axis=0)` does, which takes five times as long.

@@ -1,4 +1,4 @@
-"""Every image that some paths name, in a stable order, in the form of the training set.
+"""Read every image that some paths name, in a stable order, as in the training set.
 
 A path is an image (PNG, JPEG, TIFF), an array of images (IDX, gzipped or not; .npy,
 .npz), or a folder of them. An image that can't be used is there too, with the reason.
@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.dataset.spec import Form
+from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Pixels
 from tasks.imaging import preprocess
 from tasks.imaging.segmentation import Unusable
@@ -31,7 +31,7 @@ CHUNK = 2048
 TOGETHER = 256
 
 
-Rows = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 
 
 class Batch(NamedTuple):
@@ -40,10 +40,10 @@ class Batch(NamedTuple):
     Attributes:
         paths: of the files, as the user knows them.
         file: of each image which of `paths` it is from, (N,).
-        number: of each image its place in its file, from 0, (N,).
+        number: index of each image in its file, from 0, (N,).
         images: uint8 (N, rows, columns), blank where there is a reason; valid until the
             next batch is asked for.
-        reasons: why an image can't be used, by its place in the batch.
+        reasons: why an image can't be used, by its row in the batch.
         done: how much of `Extent.whole` came with it.
     """
 
@@ -62,54 +62,54 @@ class Extent(NamedTuple):
     ignored: int
 
 
-class Place(NamedTuple):
-    """A file: how the user calls it, and where it is."""
+class InputFile(NamedTuple):
+    """A file: its name as the user wrote it, and its path."""
 
     name: str
     path: Path
 
 
-def places(paths: Iterable[str], start: Path) -> list[Place]:
+def input_files(paths: Iterable[str], start: Path) -> list[InputFile]:
     """Return what is asked for; relative paths begin at `start`.
 
     Raises:
         BadInput: one of them does not exist.
     """
-    named = [Place(path, start / path) for path in paths]
+    named = [InputFile(path, start / path) for path in paths]
     for name, path in named:
         if not path.exists():
             raise BadInput(f"{name!r} is not there; name a file or a folder.")
     return named
 
 
-def extent(wanted: Iterable[Place]) -> Extent:
+def extent(wanted: Iterable[InputFile]) -> Extent:
     """Return how much there is, without reading it."""
     whole = ignored = 0
-    for place in _files(wanted):
-        if place is None:
+    for source in _files(wanted):
+        if source is None:
             ignored += 1
             continue
         try:
-            with array_files.opened(place.path) as found:
+            with array_files.opened(source.path) as found:
                 whole += found.shape[0]
         except (Unusable, OSError):
             whole += 1
     return Extent(whole, ignored)
 
 
-def stream(wanted: Iterable[Place], form: Form) -> Iterator[Batch]:
-    """Yield every image of `wanted`, brought to `form`."""
-    pending = _Pending(form)
-    for place in _files(wanted):
-        if place is None:
+def stream(wanted: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch]:
+    """Yield every image of `wanted`, preprocessed to `image_spec`."""
+    pending = _Pending(image_spec)
+    for source in _files(wanted):
+        if source is None:
             continue
         try:
-            yield from _of_file(place, form, pending)
+            yield from _of_file(source, image_spec, pending)
         except Unusable as reason:
-            yield from pending.fault(place.name, str(reason))
+            yield from pending.fault(source.name, str(reason))
         except OSError as error:
             yield from pending.fault(
-                place.name, f"it can't be read: {error.strerror or error}"
+                source.name, f"it can't be read: {error.strerror or error}"
             )
     yield from pending.rest()
 
@@ -124,17 +124,19 @@ def shown(path: str) -> str:
     return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
-def _files(wanted: Iterable[Place]) -> Iterator[Place | None]:
+def _files(wanted: Iterable[InputFile]) -> Iterator[InputFile | None]:
     """Yield every file, a folder's sorted by name; None for one that is passed over."""
     seen: set[tuple[int, int]] = set()
-    for place in wanted:
-        if place.path.is_dir():
-            yield from _of_folder(place, seen)
+    for source in wanted:
+        if source.path.is_dir():
+            yield from _of_folder(source, seen)
         else:
-            yield place
+            yield source
 
 
-def _of_folder(folder: Place, seen: set[tuple[int, int]]) -> Iterator[Place | None]:
+def _of_folder(
+    folder: InputFile, seen: set[tuple[int, int]]
+) -> Iterator[InputFile | None]:
     """Yield what is in a folder; one that links lead to twice is entered once."""
     try:
         status = folder.path.stat()
@@ -146,30 +148,34 @@ def _of_folder(folder: Place, seen: set[tuple[int, int]]) -> Iterator[Place | No
         yield None
         return
     for entry in entries:
-        place = Place(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
+        source = InputFile(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
         if entry.name.startswith("."):
             yield None
         elif entry.is_dir():
-            yield from _of_folder(place, seen)
+            yield from _of_folder(source, seen)
         else:
             wanted = NAMES.fullmatch(entry.name) and entry.is_file()
-            yield place if wanted else None
+            yield source if wanted else None
 
 
-def _of_file(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
-    if not place.path.is_file():
+def _of_file(
+    source: InputFile, image_spec: ImageSpec, pending: "_Pending"
+) -> Iterator[Batch]:
+    if not source.path.is_file():
         raise Unusable("it is no file")
-    if array_files.holds_array(place.path):
-        yield from _of_array(place, form, pending)
+    if array_files.holds_array(source.path):
+        yield from _of_array(source, image_spec, pending)
         return
-    for number, page in enumerate(preprocess.read(place.path)):
-        yield from pending.scan(place.name, number, page)
+    for number, page in enumerate(preprocess.read(source.path)):
+        yield from pending.scan(source.name, number, page)
 
 
-def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
-    with array_files.opened(place.path) as found:
+def _of_array(
+    source: InputFile, image_spec: ImageSpec, pending: "_Pending"
+) -> Iterator[Batch]:
+    with array_files.opened(source.path) as found:
         (count, *_), file = found
-        alike = found.shape[1:] == form.shape
+        alike = found.shape[1:] == image_spec.shape
         chunk = CHUNK if alike else 1
         buffer = np.empty((min(chunk, count), *found.shape[1:]), np.uint8)
         for start in range(0, count, chunk):
@@ -177,11 +183,11 @@ def _of_array(place: Place, form: Form, pending: "_Pending") -> Iterator[Batch]:
             have, reason = _filled(file, wanted)
             if alike and have:
                 yield from pending.rest()
-                yield _checked(place.name, start, wanted[:have], form)
+                yield _checked(source.name, start, wanted[:have], image_spec)
             elif have:
-                yield from pending.scan(place.name, start, wanted[0], units=1)
+                yield from pending.scan(source.name, start, wanted[0], units=1)
             if have < len(wanted):
-                yield from pending.fault(place.name, reason, start + have)
+                yield from pending.fault(source.name, reason, start + have)
                 return
 
 
@@ -193,15 +199,15 @@ def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
         return 0, str(reason)
 
 
-def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
-    """Return images of an array, of which those of another form are brought to it."""
-    odd, inverted = _of_another(images, form)
+def _checked(name: str, start: int, images: Pixels, image_spec: ImageSpec) -> Batch:
+    """Return images of an array, preprocessed where they need it."""
+    odd, inverted = _of_another(images, image_spec)
     if len(inverted):
-        images[inverted] = form.brightest - images[inverted]
+        images[inverted] = image_spec.brightest - images[inverted]
     reasons = {}
     for row in odd:
         try:
-            images[row] = preprocess.to_form(images[row], form)
+            images[row] = preprocess.to_spec(images[row], image_spec)
         except Unusable as reason:
             reasons[int(row)] = str(reason)
             images[row] = 0
@@ -210,30 +216,30 @@ def _checked(name: str, start: int, images: Pixels, form: Form) -> Batch:
     return Batch([name], files, numbers, images, reasons, len(images))
 
 
-def _of_another(images: Pixels, form: Form) -> tuple[Rows, Rows]:
-    """Return which images are blank or not of `form`, and which are inverted.
+def _of_another(images: Pixels, image_spec: ImageSpec) -> tuple[Indices, Indices]:
+    """Return which images are blank or differ, and which are inverted.
 
-    Almost none is, so that few pixels are looked at: those between which ink must
-    have a difference, and the corners.
+    Almost none is, so that few pixels are looked at: those between which strokes must
+    differ, and the corners.
     """
     odd = _alike_in_the_middle(images)
-    if form.box is None:
-        if form.brightest < preprocess.WHITE:
-            odd |= images.max(axis=(1, 2)) > form.brightest
-        return _places(odd), _places(odd[:0])
+    if image_spec.box is None:
+        if image_spec.brightest < preprocess.WHITE:
+            odd |= images.max(axis=(1, 2)) > image_spec.brightest
+        return _indices(odd), _indices(odd[:0])
     # All four at once, without a copy: this is asked of every image.
     left, right = (
-        images[:, :: form.shape[0] - 1, 0],
-        images[:, :: form.shape[0] - 1, -1],
+        images[:, :: image_spec.shape[0] - 1, 0],
+        images[:, :: image_spec.shape[0] - 1, -1],
     )
     darkest = np.minimum(left, right)
     darkest = np.minimum(darkest[:, 0], darkest[:, -1])
-    inverted = darkest == form.brightest
+    inverted = darkest == image_spec.brightest
     odd |= (darkest > 0) & ~inverted
-    return _places(odd), _places(inverted & ~odd)
+    return _indices(odd), _indices(inverted & ~odd)
 
 
-def _places(true: npt.NDArray[np.bool_]) -> Rows:
+def _indices(true: npt.NDArray[np.bool_]) -> Indices:
     """Return where it is True; that it is nowhere is seen a hundred times faster."""
     return np.flatnonzero(true) if true.any() else np.empty(0, np.intp)
 
@@ -261,8 +267,8 @@ def _alike_in_the_middle(images: Pixels) -> npt.NDArray[np.bool_]:
 class _Pending:
     """Images that come one by one, until there are enough of them for a batch."""
 
-    def __init__(self, form: Form) -> None:
-        self._form = form
+    def __init__(self, image_spec: ImageSpec) -> None:
+        self._image_spec = image_spec
         # The file that the last image was from, and how many it has given.
         self._name, self._given = "", 0
         self._start()
@@ -280,7 +286,7 @@ class _Pending:
     ) -> Iterator[Batch]:
         """Add an image as it was found."""
         try:
-            image, reason = preprocess.to_form(values, self._form), None
+            image, reason = preprocess.to_spec(values, self._image_spec), None
         except Unusable as fault:
             image, reason = None, str(fault)
         yield from self._add(name, number, image, reason, units)
@@ -324,7 +330,7 @@ class _Pending:
         self._done += (number == 0) if units is None else units
         self._files.append(len(self._paths) - 1)
         self._numbers.append(number)
-        blank = np.zeros(self._form.shape, np.uint8)
+        blank = np.zeros(self._image_spec.shape, np.uint8)
         self._images.append(blank if image is None else image)
         if len(self._files) == TOGETHER:
             yield from self.rest()

@@ -3,7 +3,7 @@
 | column | |
 |---|---|
 | `path` | the file, as it was asked for |
-| `image` | its place in the file, from 0: a page, or a row of an array |
+| `image` | its index in the file, from 0: a page, or a row of an array |
 | `prediction` | the most probable class; none if the image can't be used |
 | `probability` | of it, as the model is calibrated |
 | `runner_up` | the second most probable class |
@@ -65,28 +65,34 @@ Write = Callable[[Rows], None]
 
 
 @contextmanager
-def writing(path: Path, kind: Format, classes: tuple[str, ...]) -> Iterator[Write]:
+def writing(
+    path: Path, file_format: Format, class_names: tuple[str, ...]
+) -> Iterator[Write]:
     """Yield what writes rows to the file at `path`.
 
     Raises:
         BadInput: Parquet is asked for, and pyarrow is not installed.
     """
-    with _csv(path, classes) if kind == "csv" else _parquet(path, classes) as write:
+    with (
+        _csv(path, class_names)
+        if file_format == "csv"
+        else _parquet(path, class_names) as write
+    ):
         yield write
 
 
-def need(kind: Format) -> None:
+def require(file_format: Format) -> None:
     """Raise BadInput if what writes that kind is not installed."""
-    if kind == "parquet":
+    if file_format == "parquet":
         _pyarrow()
 
 
 @contextmanager
-def _csv(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
+def _csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        names = np.array([*classes, ""], dtype=object)
+        names = np.array([*class_names, ""], dtype=object)
 
         def write(rows: Rows) -> None:
             probability = rows.probability.astype(np.float64).round(DIGITS)
@@ -106,7 +112,7 @@ def _csv(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
 
 
 @contextmanager
-def _parquet(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
+def _parquet(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
     arrow, parquet = _pyarrow()
     word = arrow.dictionary(arrow.int32(), arrow.string())
     types = dict.fromkeys(COLUMNS, word) | {
@@ -115,12 +121,12 @@ def _parquet(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
         "set_aside": arrow.bool_(),
     }
     schema = arrow.schema(list(types.items()))
-    words = [name for name, kind in types.items() if kind is word]
+    words = [name for name, file_format in types.items() if file_format is word]
     pending: list[Rows] = []
     waiting = 0
 
     def flush() -> None:
-        columns = _columns(arrow, _joined(pending), classes)
+        columns = _columns(arrow, _joined(pending), class_names)
         table = arrow.Table.from_arrays(columns, schema=schema)
         writer.write_table(table)
         pending.clear()
@@ -147,14 +153,14 @@ def _parquet(path: Path, classes: tuple[str, ...]) -> Iterator[Write]:
             flush()
 
 
-def _columns(arrow: Any, rows: Rows, classes: tuple[str, ...]) -> list[Any]:
+def _columns(arrow: Any, rows: Rows, class_names: tuple[str, ...]) -> list[Any]:
     """Return the rows as Arrow's arrays."""
 
     def words(codes: npt.NDArray[Any], names: list[str], none: Any = None) -> Any:
-        places = arrow.array(codes.astype(np.int32, copy=False), mask=none)
-        return arrow.DictionaryArray.from_arrays(places, names)
+        codes = arrow.array(codes.astype(np.int32, copy=False), mask=none)
+        return arrow.DictionaryArray.from_arrays(codes, names)
 
-    names = list(classes)
+    names = list(class_names)
     none = None if rows.usable.all() else ~rows.usable
     return [
         words(rows.file, [shown(each) for each in rows.paths]),
@@ -182,8 +188,8 @@ def _joined(several: list[Rows]) -> Rows:
         file.append(rows.file + np.int32(first))
         for each in rows.reasons:
             known.setdefault(each, len(known))
-        places = np.array([known[each] for each in rows.reasons], np.int32)
-        reason.append(places[rows.reason])
+        codes = np.array([known[each] for each in rows.reasons], np.int32)
+        reason.append(codes[rows.reason])
     reasons = list(known)
     join = np.concatenate
     return Rows(

@@ -1,4 +1,4 @@
-"""The contact sheet: the images of which a model is least certain, as it saw them."""
+"""The review page: the images of which a model is least certain, as it saw them."""
 
 import base64
 import heapq
@@ -23,8 +23,8 @@ MOST_NAMED = 200
 MOST_REASONS = 100
 
 
-class Contact(NamedTuple):
-    """An image and what it was taken for."""
+class ReviewImage(NamedTuple):
+    """An image and its prediction."""
 
     path: str
     image: int
@@ -35,8 +35,8 @@ class Contact(NamedTuple):
     reason: str
 
 
-class Contacts:
-    """The least certain of the images so far, and how many there were.
+class ReviewQueue:
+    """Keep the least certain of all images, and counts.
 
     Attributes:
         images: how many.
@@ -48,7 +48,7 @@ class Contacts:
     def __init__(self, most: int) -> None:
         self._most = most
         # A heap: the most certain of them is the next to go, of equals the last.
-        self._kept: list[tuple[float, int, Contact]] = []
+        self._heap: list[tuple[float, int, ReviewImage]] = []
         self._limit = np.inf if most else -np.inf
         self._order = 0
         self.images = 0
@@ -71,19 +71,19 @@ class Contacts:
             if probability >= self._limit:
                 break
             order = self._order = self._order - 1
-            entry = (-probability, order, _contact(rows, images, row))
-            if len(self._kept) < self._most:
-                heapq.heappush(self._kept, entry)
+            entry = (-probability, order, _review_image(rows, images, row))
+            if len(self._heap) < self._most:
+                heapq.heappush(self._heap, entry)
             else:
-                heapq.heapreplace(self._kept, entry)
-            if len(self._kept) == self._most:
-                self._limit = -self._kept[0][0]
+                heapq.heapreplace(self._heap, entry)
+            if len(self._heap) == self._most:
+                self._limit = -self._heap[0][0]
 
-    def least_certain(self) -> list[Contact]:
+    def least_certain(self) -> list[ReviewImage]:
         """Return what is kept, the least certain first."""
         return [
-            contact._replace(path=shown(contact.path))
-            for *_, contact in sorted(self._kept, reverse=True)
+            image._replace(path=shown(image.path))
+            for *_, image in sorted(self._heap, reverse=True)
         ]
 
     def _note(self, rows: Rows) -> None:
@@ -96,15 +96,18 @@ class Contacts:
                 self.unread.append((path, int(rows.image[row]), reason))
 
 
-def sheet(
-    contacts: Contacts, summary: Mapping[str, Any], classes: tuple[str, ...], top: int
+def render(
+    queue: ReviewQueue,
+    summary: Mapping[str, Any],
+    class_names: tuple[str, ...],
+    top: int,
 ) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
-        contacts: what to show.
+        queue: what to show.
         summary: which model made the predictions: see `tasks.predict`.
-        classes: their names.
+        class_names: by label.
         top: the value of the brightest pixel.
     """
     environment = Environment(
@@ -116,10 +119,10 @@ def sheet(
     )
     environment.filters["png"] = lambda pixels: png(pixels, top)
     return environment.get_template(TEMPLATE.name).render(
-        contacts=contacts.least_certain(),
-        unread=contacts.unread,
+        images=queue.least_certain(),
+        unread=queue.unread,
         summary=summary,
-        classes=classes,
+        class_names=class_names,
     )
 
 
@@ -133,8 +136,8 @@ def png(pixels: Pixels, top: int) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _contact(rows: Rows, images: Pixels, row: int) -> Contact:
-    return Contact(
+def _review_image(rows: Rows, images: Pixels, row: int) -> ReviewImage:
+    return ReviewImage(
         rows.paths[rows.file[row]],
         int(rows.image[row]),
         images[row].copy(),

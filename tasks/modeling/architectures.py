@@ -33,23 +33,23 @@ T = TypeVar("T")
 
 
 def layout(
-    architecture: Architecture, shape: tuple[int, int], classes: int
+    architecture: Architecture, shape: tuple[int, int], n_classes: int
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor of a model, by name; all are float32.
 
     Args:
         architecture: of the model.
         shape: rows and columns of an image.
-        classes: their number.
+        n_classes: number of classes.
 
     Raises:
         BadInput: images of this shape are too small for the architecture.
     """
     inputs = math.prod(shape)
     if architecture == "linear":
-        return named([((inputs, classes), (classes,))])
+        return named([((inputs, n_classes), (n_classes,))])
     if architecture == "mlp":
-        widths = (inputs, *HIDDEN, classes)
+        widths = (inputs, *HIDDEN, n_classes)
         return named([((a, b), (b,)) for a, b in itertools.pairwise(widths)])
     least = 2 ** len(CHANNELS)
     if min(shape) < least:
@@ -62,16 +62,16 @@ def layout(
         for before, after in itertools.pairwise((1, *CHANNELS))
     ]
     left = CHANNELS[-1] * math.prod(size // least for size in shape)
-    return named([*convolutions, ((left, classes), (classes,))])
+    return named([*convolutions, ((left, n_classes), (n_classes,))])
 
 
 def named(layers: Sequence[tuple[T, T]]) -> dict[str, T]:
     """Return weights and bias of each layer by name; an only layer has no number."""
     numbers = range(1, len(layers) + 1) if len(layers) > 1 else [""]
     return {
-        f"{kind}{number}": value
+        f"{part}{number}": value
         for number, (weights, bias) in zip(numbers, layers, strict=True)
-        for kind, value in (("bias", bias), ("weights", weights))
+        for part, value in (("bias", bias), ("weights", weights))
     }
 
 

@@ -49,7 +49,7 @@ class Calibration(Settings):
     ]
 
 
-class Promise(Settings):
+class ErrorLimit(Settings):
     """Section `evaluate` of params.yaml.
 
     Attributes:
@@ -92,12 +92,12 @@ def _curve(
 ) -> tuple[tuple[float, int, int], ...]:
     """Count at `POINTS` probabilities that divide the images evenly."""
     descending = np.sort(probabilities)[::-1]
-    places = np.ceil(len(right) * np.arange(1, POINTS + 1) / POINTS).astype(int) - 1
-    limits = np.unique(np.floor(descending[places] / STEP) * STEP)[::-1].round(6)
+    indices = np.ceil(len(right) * np.arange(1, POINTS + 1) / POINTS).astype(int) - 1
+    limits = np.unique(np.floor(descending[indices] / STEP) * STEP)[::-1].round(6)
     return tuple(
-        (float(limit), int(kept.sum()), int((kept & ~right).sum()))
+        (float(limit), int(selected.sum()), int((selected & ~right).sum()))
         for limit in limits
-        for kept in [probabilities >= limit]
+        for selected in [probabilities >= limit]
     )
 
 
@@ -116,12 +116,12 @@ def threshold(calibration: Calibration, max_error: float) -> float | None:
     """
     best, risk = None, RISK / len(STARTS)
     for start in STARTS:
-        for limit, kept, wrong in calibration.curve:
+        for limit, selected, wrong in calibration.curve:
             # So few could not prove it, were all of them right.
-            too_few = bdtr(0, kept, max_error) > risk
-            if too_few or kept < start * calibration.images:
+            too_few = bdtr(0, selected, max_error) > risk
+            if too_few or selected < start * calibration.images:
                 continue
-            if bdtr(wrong, kept, max_error) > risk:
+            if bdtr(wrong, selected, max_error) > risk:
                 break
             best = limit if best is None else min(best, limit)
     return best

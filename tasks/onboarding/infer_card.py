@@ -1,7 +1,7 @@
-"""A look at data that the project does not know yet, and its data sheet.
+"""Infer the dataset card of new data.
 
-What can be measured is; the rest is guessed, and each guess is told. A sheet is held
-to the data before it is written: the steps that read it will pass.
+Measures what it can, guesses the rest, and reports every guess. The data is validated
+against the card before the card is written, so the steps that read it will pass.
 """
 
 import json
@@ -17,17 +17,17 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from tasks.dataset.spec import Form, Kind
-from tasks.dataset.splits import Name, Pixels, Split
+from tasks.dataset.spec import DatasetSpec, ImageSpec
+from tasks.dataset.splits import Pixels, Split, SplitName
 from tasks.download import Download
 from tasks.imaging import segmentation
 from tasks.normalize import Normalize
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import files, params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, fetch, image_folder, npz
-from tasks.sources.convert import Parts, Recipe
-from tasks.sources.image_folder import Look
+from tasks.sources.convert import Conversion, Parts
+from tasks.sources.image_folder import FolderSummary
 from tasks.validate import Validate, complaint, validate
 from tasks.validation import summaries
 from tasks.validation.schemas import Counts
@@ -44,82 +44,94 @@ LOOKED_AT = 500  # images, by which it is told whether they were made as MNIST's
 SEED = 0
 # Neighbours of different classes, as a share of what chance makes of them.
 ORDERED = 0.5
-PLACEHOLDER = Form(shape=SHAPE, brightest=255, box=None)
+PLACEHOLDER = ImageSpec(shape=SHAPE, brightest=255, box=None)
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What there is to know of new data.
+class InferredCard:
+    """New data, and what its dataset card will say.
 
     Attributes:
-        source: as it stands in the sheet.
-        kind: of the images.
-        recipe: how the four files are made; None: they are there.
+        source: as written in the card.
+        spec: of the images.
+        conversion: how the four files are made; None: they exist.
         train: the training images; the last ones are for validation.
         test: the test images.
         validation: how many those are.
         own_validation: the data has validation images of its own.
-        guesses: what was guessed, a sentence each.
+        assumptions: what was guessed, a sentence each.
         found: what was found and done, a sentence each.
     """
 
     source: str
-    kind: Kind
-    recipe: Recipe | None
+    spec: DatasetSpec
+    conversion: Conversion | None
     train: Split
     test: Split
     validation: int
     own_validation: bool
-    guesses: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
 
 
-def survey(source: str, called: str) -> Survey:
+def infer(source: str, called: str) -> InferredCard:
     """Return what the bundle `source` is (`tasks.sources.convert`), called `called`.
 
     Raises:
         BadInput: no data set can be made of it.
     """
-    guesses: list[str] = []
-    form, found = _form_of_album(source, guesses)
-    arrays: Any = npz.guess(Path(source)) if Path(source).suffix == ".npz" else None
+    assumptions: list[str] = []
+    image_spec, found = _spec_of_image_folder(source, assumptions)
+    arrays: Any = (
+        npz.infer_arrays(Path(source)) if Path(source).suffix == ".npz" else None
+    )
     for part, (images, labels) in (arrays or {}).items():
-        guesses.append(f"{part}: the images are `{images}`, their labels `{labels}`")
-    parts, notes = convert.read(source, arrays, form or PLACEHOLDER)
+        assumptions.append(
+            f"{part}: the images are `{images}`, their labels `{labels}`"
+        )
+    parts, notes = convert.read(source, arrays, image_spec or PLACEHOLDER)
     whole = sum(len(part.labels) for part in parts.values())
     parts, left_out = convert.distinct(parts)
-    form = form or _form(parts, guesses)
-    labels, classes = _classes(parts, guesses)
-    recipe = _recipe(parts, arrays, labels, guesses)
-    train, test = convert.split(parts, recipe, classes)
+    image_spec = image_spec or _spec_of_arrays(parts, assumptions)
+    labels, classes = _classes(parts, assumptions)
+    conversion = _conversion(parts, arrays, labels, assumptions)
+    train, test = convert.split(parts, conversion, classes)
     own = parts.get("valid")
     validation = len(own.labels) if own else len(train.labels) // HELD_OUT
     if not own:
-        guesses.append(
+        assumptions.append(
             f"validation: the last {validation} of the {len(train.labels)} training "
             "images"
         )
-    kind = Kind(title=_title(called), form=form, classes=classes)
+    spec = DatasetSpec(title=_title(called), form=image_spec, classes=classes)
     as_it_is = Path(source).is_dir() and convert.holds_idx(Path(source))
-    if as_it_is and not left_out and recipe == Recipe():
-        recipe = None  # type: ignore[assignment]
+    if as_it_is and not left_out and conversion == Conversion():
+        conversion = None  # type: ignore[assignment]
     found += [*notes, *left_out]
     _refuse_thin(train, test, validation, classes)
-    found.insert(0, f"{whole} images of {form.shape[0]} x {form.shape[1]}")
+    found.insert(0, f"{whole} images of {image_spec.shape[0]} x {image_spec.shape[1]}")
     found.insert(1, f"{len(classes)} classes: {', '.join(classes)}")
-    return Survey(
-        source, kind, recipe, train, test, validation, own is not None, guesses, found
+    return InferredCard(
+        source,
+        spec,
+        conversion,
+        train,
+        test,
+        validation,
+        own is not None,
+        assumptions,
+        found,
     )
 
 
 def name_of(called: str) -> str:
-    """Return a name for the data sheet, as params.yaml allows it."""
+    """Return a name for the dataset card, as params.yaml allows it."""
     word = re.sub(r"[^a-z0-9]+", "_", called.lower()).strip("_")
     return (word if word[:1].isalpha() else f"data_{word}").strip("_")[:40]
 
 
-def write(found: Survey, name: str, folder: Path) -> Path:
-    """Write the data sheet to `folder`, once the data is held to it.
+def write(found: InferredCard, name: str, folder: Path) -> Path:
+    """Write the dataset card to `folder`, once the data is validated against it.
 
     Raises:
         BadInput: the data would not pass, or something can't be written as YAML.
@@ -134,11 +146,11 @@ def write(found: Survey, name: str, folder: Path) -> Path:
     return path
 
 
-def render(found: Survey, name: str) -> str:
-    """Return the data sheet."""
+def render(found: InferredCard, name: str) -> str:
+    """Return the dataset card as YAML."""
     contents = convert.files(found.train, found.test)
     largest = max(map(len, contents.values()))
-    sheet, seen = _ranges(found)
+    limits, measured = _ranges(found)
     environment = jinja2.Environment(
         autoescape=False,  # noqa: S701  # YAML, whose values are quoted
         undefined=jinja2.StrictUndefined,
@@ -149,65 +161,75 @@ def render(found: Survey, name: str) -> str:
         origin=params.printable(found.source),
         name=name,
         source=found.source,
-        kind=found.kind,
-        form_note=_form_note(found),
+        spec=found.spec,
+        spec_note=_spec_note(found),
         sha256=convert.digests(contents),
-        max_bytes=largest if largest > fetch.MAX_BYTES and not found.recipe else None,
-        recipe=found.recipe,
-        sheet=sheet,
-        seen=seen,
+        max_bytes=largest
+        if largest > fetch.MAX_BYTES and not found.conversion
+        else None,
+        conversion=found.conversion,
+        limits=limits,
+        measured=measured,
         validation=found.validation,
         validation_note="" if found.own_validation else "; a guess",
     )
 
 
-def _form_of_album(source: str, guesses: list[str]) -> tuple[Form | None, list[str]]:
+def _spec_of_image_folder(
+    source: str, assumptions: list[str]
+) -> tuple[ImageSpec | None, list[str]]:
     """Return what class-named images are to be brought to, None for other bundles."""
     path = Path(source)
     if not path.is_dir() or convert.holds_idx(path):
         return None, []
-    album, others = image_folder.find(path)
-    seen = image_folder.look(album)
+    by_split, others = image_folder.find(path)
+    summary = image_folder.summarize(by_split)
     found = [f"{others} other files are passed over"] if others else []
-    if len(album) > 1:
-        guesses.append(f"the folders {', '.join(album)} are parts of the data")
-    guesses.append("the folders of images are named after their class")
-    return _form_seen(seen, guesses), found
+    if len(by_split) > 1:
+        assumptions.append(f"the folders {', '.join(by_split)} are parts of the data")
+    assumptions.append("the folders of images are named after their class")
+    return _spec_of_files(summary, assumptions), found
 
 
-def _form_seen(seen: Look, guesses: list[str]) -> Form:
-    """Return the form of images of which all were looked at."""
-    first = next(iter(seen.shapes))
-    if len(seen.shapes) == 1 and max(first) <= image_folder.SMALL:
-        guesses.append("the images are all of one size, and are taken as they are")
-        return Form(shape=first, brightest=_brightest(seen.brightest), box=None)
+def _spec_of_files(summary: FolderSummary, assumptions: list[str]) -> ImageSpec:
+    """Return the specification for image files."""
+    first = next(iter(summary.shapes))
+    if len(summary.shapes) == 1 and max(first) <= image_folder.SMALL:
+        assumptions.append("the images are all of one size, and are taken as they are")
+        return ImageSpec(shape=first, brightest=_brightest(summary.brightest), box=None)
     size = f"{SHAPE[0]} x {SHAPE[1]}"
-    if seen.on_paper:
-        guesses.append(
+    if summary.on_paper:
+        assumptions.append(
             f"they look like ink on paper: the ink is scaled into a box of {BOX} x "
             f"{BOX} and centred in {size}, bright on dark, as MNIST was made"
         )
     else:
-        guesses.append(f"they are no ink on paper: each is scaled as a whole to {size}")
-    return Form(shape=SHAPE, brightest=255, box=BOX if seen.on_paper else None)
+        assumptions.append(
+            f"they are no ink on paper: each is scaled as a whole to {size}"
+        )
+    return ImageSpec(shape=SHAPE, brightest=255, box=BOX if summary.on_paper else None)
 
 
-def _form(parts: Parts, guesses: list[str]) -> Form:
-    """Return the form of images that are all of one size."""
+def _spec_of_arrays(parts: Parts, assumptions: list[str]) -> ImageSpec:
+    """Return the specification of arrays of images, all of one size."""
     images = [part.images for part in parts.values() if len(part.images)]
     if not images:
         raise BadInput("All images are blank.")
     largest = max(int(each.max()) for each in images)
     brightest = _brightest(largest)
     if brightest != largest:
-        guesses.append(f"the brightest pixel is {largest}, of {brightest} that can be")
+        assumptions.append(
+            f"the brightest pixel is {largest}, of {brightest} that can be"
+        )
     rows, columns = images[0].shape[1:]
     boxed = _boxed(images[0][:LOOKED_AT])
     if boxed:
-        guesses.append(
+        assumptions.append(
             f"they are made as MNIST's are: ink in a box of {BOX} x {BOX}, centred"
         )
-    return Form(shape=(rows, columns), brightest=brightest, box=BOX if boxed else None)
+    return ImageSpec(
+        shape=(rows, columns), brightest=brightest, box=BOX if boxed else None
+    )
 
 
 def _boxed(images: Pixels) -> bool:
@@ -228,7 +250,7 @@ def _brightest(value: int) -> int:
 
 
 def _classes(
-    parts: Parts, guesses: list[str]
+    parts: Parts, assumptions: list[str]
 ) -> tuple[tuple[int | str, ...] | None, tuple[str, ...]]:
     """Return the label of each class, None if it is 0, 1 and so on, and its name."""
     values = np.unique(np.concatenate([part.labels for part in parts.values()]))
@@ -245,7 +267,7 @@ def _classes(
             "name them otherwise, by letters and digits."
         )
     if labels == tuple(range(len(labels))):
-        guesses.append("the classes are called as their labels")
+        assumptions.append("the classes are called as their labels")
         return None, names
     return labels, names
 
@@ -259,24 +281,24 @@ def _title(called: str) -> str:
     return title or "data"
 
 
-def _recipe(
+def _conversion(
     parts: Parts,
-    arrays: Mapping[Name, tuple[str, str]] | None,
+    arrays: Mapping[SplitName, tuple[str, str]] | None,
     labels: tuple[int | str, ...] | None,
-    guesses: list[str],
-) -> Recipe:
+    assumptions: list[str],
+) -> Conversion:
     """Return how the four files are made."""
     train = parts["train"].labels
     seed, test = None, None
     if _ordered(train):
         seed = SEED
-        guesses.append(
+        assumptions.append(
             f"the training images come class by class: they are shuffled (seed {SEED})"
         )
     if "test" not in parts:
         test = len(train) // HELD_OUT
-        guesses.append(f"test: the last {test} of {len(train)} images")
-    return Recipe(
+        assumptions.append(f"test: the last {test} of {len(train)} images")
+    return Conversion(
         arrays=dict(arrays) if arrays else None, labels=labels, seed=seed, test=test
     )
 
@@ -300,7 +322,7 @@ def _refuse_thin(
     }
     for part, labels in parts.items():
         if missing := [
-            name for place, name in enumerate(classes) if place not in labels
+            name for index, name in enumerate(classes) if index not in labels
         ]:
             raise BadInput(
                 f"There are too few images: for {part} none is left of class "
@@ -308,22 +330,22 @@ def _refuse_thin(
             )
 
 
-def _ranges(found: Survey) -> tuple[Validate, dict[str, str]]:
+def _ranges(found: InferredCard) -> tuple[Validate, dict[str, str]]:
     """Return limits that the data keeps, with a margin, and what was measured."""
-    images = summaries.of_images(found.train, found.test, found.kind.form.shape)
-    classes = summaries.of_classes(images, len(found.kind.classes))
+    images = summaries.of_images(found.train, found.test, found.spec.form.shape)
+    classes = summaries.of_classes(images, len(found.spec.classes))
     share, share_seen = _range(classes["class_share"], 1)
     ink, ink_seen = _range(images["mean_ink"], 255)
     lit, lit_seen = _range(images["lit_share"], 1)
     dimmest, largest = (int(images["brightest"].agg(end)) for end in ("min", "max"))
-    sheet = Validate(
+    limits = Validate(
         counts=Counts(train=len(found.train.labels), test=len(found.test.labels)),
         class_share=share,
         mean_ink=ink,
         lit_share=lit,
         brightest=math.floor(dimmest * (1 - MARGIN)),
     )
-    return sheet, {
+    return limits, {
         "class_share": share_seen,
         "mean_ink": ink_seen,
         "lit_share": lit_seen,
@@ -341,23 +363,23 @@ def _range(values: pd.Series, most: int) -> tuple[tuple[float, float], str]:
     return (below, above), f"{low:.4g} to {high:.4g}"
 
 
-def _form_note(found: Survey) -> str:
-    form = found.kind.form
-    if form.box:
+def _spec_note(found: InferredCard) -> str:
+    image_spec = found.spec.form
+    if image_spec.box:
         return "its ink was scaled into the box and centred by its mass; a guess"
-    if Path(found.source).is_dir() and form.shape == SHAPE:
+    if Path(found.source).is_dir() and image_spec.shape == SHAPE:
         return "an image of another size is scaled to it as a whole"
     return "an image is taken as it is"
 
 
-def _hold(found: Survey, sheet: Path) -> None:
-    """Let the steps read the draft of the sheet, and validate the data."""
-    params.load("download", Download, sheet)
-    params.load("normalize", Normalize, sheet)
-    params.load("report", Known, sheet)
-    kind = params.load("images", Kind, sheet)
-    wanted = params.load("validate", Validate, sheet)
-    result = validate(found.train, found.test, kind, wanted)
+def _hold(found: InferredCard, card: Path) -> None:
+    """Let the steps read the draft of the card, and validate the data."""
+    params.load("download", Download, card)
+    params.load("normalize", Normalize, card)
+    params.load("report", ReportedResults, card)
+    spec = params.load("images", DatasetSpec, card)
+    wanted = params.load("validate", Validate, card)
+    result = validate(found.train, found.test, spec, wanted)
     if not result.passed:
         raise BadInput(complaint(result))
 
@@ -366,5 +388,5 @@ def _quoted(value: object) -> str:
     """Return a value as YAML reads it, text in quotes."""
     text = json.dumps(value, ensure_ascii=False)
     if not text.isprintable():
-        raise BadInput(f"{text!a} can't be written into a data sheet; rename it.")
+        raise BadInput(f"{text!a} can't be written into a dataset card; rename it.")
     return text

@@ -1,8 +1,8 @@
-"""The data sheet: the facts on the data set that `dataset` in params.yaml names.
+"""The dataset card: the facts on the data set that `dataset` in params.yaml names.
 
 `datasets/NAME.yaml` has a section for every step that is given any of them, and the
-section `images`, which says what the images are (`tasks.dataset.spec.Kind`). No other
-file knows a size, a number of classes, or a hash.
+section `images`, which says what the images are (`tasks.dataset.spec.DatasetSpec`). No
+other file knows a size, a number of classes, or a hash.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ FOLDER = Path("datasets")
 
 
 class Dataset(RootModel[Word]):
-    """`dataset` of params.yaml: the name of a data sheet."""
+    """`dataset` of params.yaml: the name of a dataset card."""
 
 
-class Known(Settings):
-    """Section `report` of the data sheet: what others found on the same data.
+class ReportedResults(Settings):
+    """Section `report` of the dataset card: what others found on the same data.
 
     Attributes:
         loss: in nats, after training, by what it is.
@@ -34,8 +34,8 @@ class Known(Settings):
     suspicious: Annotated[float, Field(ge=0, le=1)] | None
 
 
-def chosen() -> Path:
-    """Return the path of the data sheet that params.yaml names.
+def selected() -> Path:
+    """Return the path of the dataset card that params.yaml names.
 
     Raises:
         BadInput: there is none of that name.
@@ -43,7 +43,7 @@ def chosen() -> Path:
     name = load("dataset", Dataset).root
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(sheet.stem for sheet in FOLDER.glob("*.yaml")))
+        known = ", ".join(sorted(card.stem for card in FOLDER.glob("*.yaml")))
         raise BadInput(
             f"`dataset` in params.yaml is {name}, but there is no {path}; take one of "
             f"{known or 'none'}, or write it with `python -m flows.new_dataset FOLDER`."

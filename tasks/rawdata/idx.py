@@ -90,10 +90,10 @@ def _shape(header: bytes, size: int, origin: str) -> tuple[int, ...]:
     """
     if len(header) < 4 or header[:2] != b"\0\0":
         raise _bad(origin, f"begins with {header[:4]!r}, not with two zero bytes")
-    kind, axes = header[2], header[3]
-    if kind != UNSIGNED_BYTE:
+    type_code, axes = header[2], header[3]
+    if type_code != UNSIGNED_BYTE:
         raise _bad(
-            origin, f"has values of type 0x{kind:02x}, not unsigned bytes (0x08)"
+            origin, f"has values of type 0x{type_code:02x}, not unsigned bytes (0x08)"
         )
     if not 1 <= axes <= MAX_AXES:
         raise _bad(origin, f"announces {axes} axes, not one to three")

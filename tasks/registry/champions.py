@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt, ValidationError
 
 from tasks.dataset.spec import ClassName, Title
-from tasks.evaluation.metrics_file import Scores, Share
+from tasks.evaluation.metrics_file import Share, SplitMetrics
 from tasks.modeling.architectures import Architecture
 from tasks.registry import model_card
 from tasks.runtime import files
@@ -52,7 +52,7 @@ class Comparison(Settings):
     dropped: ClassName | int
 
 
-class Images(Settings):
+class SplitSizes(Settings):
     """The number of images in each split."""
 
     train: PositiveInt
@@ -90,9 +90,9 @@ class Record(Settings):
     parameters: Parameters
     title: Title | None = None
     architecture: Architecture = "linear"
-    images: Images
-    valid: Scores
-    test: Scores
+    images: SplitSizes
+    valid: SplitMetrics
+    test: SplitMetrics
     recall: dict[ClassName, Share] = Field(min_length=1)
 
 

@@ -110,5 +110,5 @@ def shortfalls_unseen(scores: dict[str, float], champion: Record) -> list[str]:
     accuracy, low = scores["accuracy"], champion.valid.accuracy_low
     if accuracy >= low:
         return []
-    place = f"the interval of the champion's, which begins at {low:.4f}"
-    return [f"its accuracy of {accuracy:.4f} is below {place}"]
+    reference = f"the interval of the champion's, which begins at {low:.4f}"
+    return [f"its accuracy of {accuracy:.4f} is below {reference}"]

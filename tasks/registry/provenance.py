@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 # What decides how a model comes out; that dvc.lock was written since does not.
 CODE = ("dvc.yaml", "params.yaml", "flows", "tasks")
@@ -22,7 +22,8 @@ def revision() -> str | None:
 
 def data() -> dict[str, str]:
     """Return what dvc.lock says of the folders of data: their MD5 by their paths."""
-    stages = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"].values()
+    lock = YAML(typ="safe").load(Path("dvc.lock"))
+    stages = lock["stages"].values()
     md5s = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
     return {path: md5s[path] for path in sorted(md5s) if path.startswith("data/")}
 

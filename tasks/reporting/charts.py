@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tasks.dataset.splits import Name
+from tasks.dataset.splits import SplitName
 from tasks.reporting import svg
 from tasks.reporting.svg import Values
 
@@ -18,14 +18,14 @@ SMOOTHED_OVER = 20
 
 
 def counts(
-    by_split: Mapping[Name, npt.NDArray[np.integer]], names: Sequence[str]
+    by_split: Mapping[SplitName, npt.NDArray[np.integer]], names: Sequence[str]
 ) -> Axes:
     """Draw the share of each class in each split, (classes,)."""
     axes = svg.axes()
     width = 0.8 / len(by_split)
     for number, (name, values) in enumerate(by_split.items()):
-        places = np.arange(len(names)) + (number - (len(by_split) - 1) / 2) * width
-        bars = axes.bar(places, 100 * values / values.sum(), width * 0.9)
+        positions = np.arange(len(names)) + (number - (len(by_split) - 1) / 2) * width
+        bars = axes.bar(positions, 100 * values / values.sum(), width * 0.9)
         axes.annotate(
             f"{name}: {values.sum():,}",
             (1.01, 0.95 - 0.08 * number),
@@ -38,7 +38,7 @@ def counts(
     return axes
 
 
-def ink(by_class: Mapping[str, Values], brightest: int) -> Axes:
+def mean_pixels(by_class: Mapping[str, Values], brightest: int) -> Axes:
     """Draw how much ink the images of each class have: their mean pixels, (N,).
 
     Args:
@@ -50,10 +50,10 @@ def ink(by_class: Mapping[str, Values], brightest: int) -> Axes:
     quartiles = np.array(
         [np.quantile(v, [0.05, 0.25, 0.5, 0.75, 0.95]) for v in values]
     )
-    places = np.arange(len(values))
-    axes.vlines(places, quartiles[:, 0], quartiles[:, 4], lw=1.5)
-    axes.vlines(places, quartiles[:, 1], quartiles[:, 3], lw=7)
-    axes.plot(places, quartiles[:, 2], "o", color="white", ms=3)
+    positions = np.arange(len(values))
+    axes.vlines(positions, quartiles[:, 0], quartiles[:, 4], lw=1.5)
+    axes.vlines(positions, quartiles[:, 1], quartiles[:, 3], lw=7)
+    axes.plot(positions, quartiles[:, 2], "o", color="white", ms=3)
     svg.name_places(axes.xaxis, list(by_class))
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"mean pixel, of {brightest}")
@@ -64,7 +64,7 @@ def losses(
     by_model: Mapping[str, Values],
     colours: Mapping[str, str],
     chance: float,
-    marks: Mapping[str, float],
+    references: Mapping[str, float],
 ) -> Axes:
     """Draw each model's loss per batch, (batches,), as a running mean.
 
@@ -72,7 +72,7 @@ def losses(
         by_model: the losses by the models' names.
         colours: of the models, by their names.
         chance: the loss of a model that knows nothing.
-        marks: losses at the end to compare with, by what they are.
+        references: losses at the end to compare with, by what they are.
     """
     axes = svg.axes(8, 4)
     # Of little data there may be fewer batches than that.
@@ -89,7 +89,7 @@ def losses(
         end = float(smooth[-over:].mean())
         ends.append((end, f"{name}  {end:.3f}", colours[name]))
     longest = max(len(values) for values in by_model.values())
-    axes.axhline(chance, color=svg.INK, lw=0.8, ls=":")
+    axes.axhline(chance, color=svg.FOREGROUND, lw=0.8, ls=":")
     axes.annotate(
         f"knowing nothing: ln {np.exp(chance):.0f} = {chance:.2f}",
         (0.3, chance),
@@ -97,8 +97,8 @@ def losses(
         va="top",
         fontsize=9,
     )
-    for what, value in marks.items():
-        axes.plot([longest], [value], "x", color=svg.INK, clip_on=False)
+    for what, value in references.items():
+        axes.plot([longest], [value], "x", color=svg.FOREGROUND, clip_on=False)
         axes.annotate(
             what,
             (longest, value),
@@ -108,7 +108,7 @@ def losses(
             va="center",
             fontsize=9,
         )
-    axes.set_ylim(0, 1.08 * max([chance, *marks.values()]))
+    axes.set_ylim(0, 1.08 * max([chance, *references.values()]))
     axes.set_xlim(0, longest)
     axes.set_xlabel("batch")
     axes.set_ylabel(f"loss, nats (mean of {over})")
@@ -119,14 +119,14 @@ def losses(
 def accuracies(
     by_model: Mapping[str, Values],
     colours: Mapping[str, str],
-    marks: Mapping[str, float],
+    references: Mapping[str, float],
 ) -> Axes:
     """Draw accuracy in validation after each epoch, (epochs,), of each model.
 
     Args:
         by_model: the accuracies by the models' names.
         colours: of the models, by their names.
-        marks: other accuracies to compare with, by what they are.
+        references: other accuracies to compare with, by what they are.
     """
     axes = svg.axes(8, 3.6)
     ends = []
@@ -134,19 +134,19 @@ def accuracies(
         epochs = np.arange(1, len(values) + 1)
         axes.plot(epochs, values, "o-", color=colours[name], ms=5)
         ends.append((float(values[-1]), f"{name}  {values[-1]:.4f}", colours[name]))
-    for value in marks.values():
-        axes.axhline(value, color=svg.INK, lw=0.8, ls=":")
+    for value in references.values():
+        axes.axhline(value, color=svg.FOREGROUND, lw=0.8, ls=":")
     longest = max(len(values) for values in by_model.values())
     axes.set_xlim(0.5, longest + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     everything = [
-        *marks.values(),
+        *references.values(),
         *(float(v.min()) for v in by_model.values()),
         *(float(v.max()) for v in by_model.values()),
     ]
     margin = 0.15 * (max(everything) - min(everything)) + 0.001
     axes.set_ylim(min(everything) - margin, max(everything) + margin)
-    for name, value in marks.items():
+    for name, value in references.items():
         axes.annotate(
             f"{name}  {value:.4f}",
             (0.01, value),
@@ -175,7 +175,7 @@ def sweep(
     axes = svg.axes(8, 4.4)
     names = list(dict.fromkeys(table["variant"]))
     used = dict.fromkeys(rules[name] for name in names)
-    marks = dict(zip(used, "os^D", strict=False))
+    markers = dict(zip(used, "os^D", strict=False))
     sizes = sorted(set(table["batch_size"]))
     ends = []
     for name, size in itertools.product(names, sizes):
@@ -188,7 +188,7 @@ def sweep(
             found["learning_rate"],
             found["mean"],
             found["sd"].fillna(0),
-            fmt=f"{marks[rules[name]]}-",
+            fmt=f"{markers[rules[name]]}-",
             color=colour,
             ms=5,
             lw=1 + sizes.index(size) / 2,
@@ -237,7 +237,7 @@ def confusion(matrix: npt.NDArray[np.integer], names: Sequence[str]) -> Axes:
             ha="center",
             va="center",
             fontsize=9,
-            color=svg.INK if row == column else on_colour,
+            color=svg.FOREGROUND if row == column else on_colour,
         )
     svg.name_places(axes.xaxis, names)
     svg.name_places(axes.yaxis, names)
@@ -251,7 +251,7 @@ def confusion(matrix: npt.NDArray[np.integer], names: Sequence[str]) -> Axes:
 def reliability(confidence: Values, accuracy: Values, images: Values) -> Axes:
     """Draw accuracy against confidence, each (bins,), with the images in each bin."""
     axes = svg.axes(4.6, 4.4)
-    axes.plot([0, 1], [0, 1], color=svg.INK, lw=0.8, ls=":")
+    axes.plot([0, 1], [0, 1], color=svg.FOREGROUND, lw=0.8, ls=":")
     sizes = 12 + 300 * images / images.max()
     axes.scatter(confidence, accuracy, s=sizes, alpha=0.8, lw=0, clip_on=False)
     axes.plot(confidence, accuracy, lw=1)
@@ -264,17 +264,17 @@ def reliability(confidence: Values, accuracy: Values, images: Values) -> Axes:
     return axes
 
 
-def kept(
+def selective_accuracy(
     by_model: Mapping[str, npt.NDArray[np.bool_]],
     colours: Mapping[str, str],
-    mark: float,
+    chosen_share: float,
 ) -> Axes:
     """Draw accuracy against the share of images kept, the least certain left out.
 
     Args:
         by_model: of each model whether it is right, (N,), the most certain first.
         colours: of the models, by their names.
-        mark: the share kept at a threshold that was chosen.
+        chosen_share: the share kept at a threshold that was chosen.
     """
     axes = svg.axes(8, 3.8)
     lows = []
@@ -291,7 +291,7 @@ def kept(
         ends.append((float(accuracy[-1]), name, colours[name]))
     axes.set_xlim(0, 100)
     axes.set_ylim(min(lows) - 0.01, 1.003)
-    axes.axvline(100 * mark, color=svg.INK, lw=0.8, ls=":")
+    axes.axvline(100 * chosen_share, color=svg.FOREGROUND, lw=0.8, ls=":")
     axes.set_xlabel("% of the images kept")
     axes.set_ylabel("accuracy on them")
     svg.label_ends(axes, ends)

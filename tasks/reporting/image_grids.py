@@ -55,8 +55,8 @@ def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
     part = image[rows, columns]
     axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
     for (row, column), value in np.ndenumerate(part):
-        ink = "black" if 2 * int(value) < image.max() else "white"
-        axes.text(column, row, str(value), ha="center", va="center", color=ink)
+        color = "black" if 2 * int(value) < image.max() else "white"
+        axes.text(column, row, str(value), ha="center", va="center", color=color)
     svg.bare(axes)
     axes.set_title(
         f"Rows {rows.start} to {rows.start + len(part) - 1}, "
@@ -98,7 +98,7 @@ def predictions(
                 **above,
                 ha="center",
                 fontsize=9,
-                color=svg.WRONG if wrong else svg.INK,
+                color=svg.WRONG if wrong else svg.FOREGROUND,
                 fontweight="bold" if wrong else "normal",
             )
     return axes
@@ -127,8 +127,8 @@ def mistakes(
         images.astype(float), ((0, 0), (height, 0), (0, 0)), constant_values=np.nan
     )
     axes = _grid(spaced, columns, cmap="gray_r")
-    places = mosaic(spaced, columns)[1]
-    for (x, y), words in zip(places, said, strict=True):
+    positions = mosaic(spaced, columns)[1]
+    for (x, y), words in zip(positions, said, strict=True):
         axes.text(
             x,
             y + height,
@@ -150,23 +150,23 @@ def weights(
         shape: rows and columns of an image.
         names: of the classes.
     """
-    classes = len(names)
+    n_classes = len(names)
     images = np.concatenate([m.T.reshape(-1, *shape) for m in by_model.values()])
     # Few weights are extreme; without them the rest can be seen.
     limit = float(np.quantile(np.abs(images), 0.995))
     axes = _grid(
         images,
-        classes,
+        n_classes,
         cmap="RdBu_r",
         limits=(-limit, limit),
         names=NAMES_INCHES,
         cell=CELL_INCHES,
     )
-    tops = mosaic(images, classes)[1]
+    tops = mosaic(images, n_classes)[1]
     for (x, _), name in zip(tops, names, strict=False):
         axes.text(x, -2, name, ha="center", va="bottom")
     for line, model in enumerate(by_model):
-        y = tops[line * classes][1] + shape[0] / 2
+        y = tops[line * n_classes][1] + shape[0] / 2
         axes.text(-4, y, model, ha="right", va="center", fontsize=9)
     return axes
 

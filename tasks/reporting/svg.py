@@ -18,7 +18,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
-INK = "#010203"
+FOREGROUND = "#010203"
 # On paper, where a figure stands alone.
 DARK = "#262626"
 PAPER = "#ffffff"
@@ -62,7 +62,7 @@ def inline(drawing: str, name: str) -> str:
     drawing = re.sub(r'(href="|url\()#', rf"\1#{name}-", drawing)
     for size in ("width", "height"):
         drawing = re.sub(rf'(<svg[^>]*?) {size}="[^"]+"', r"\1", drawing, count=1)
-    return drawing.replace(INK, "currentColor")
+    return drawing.replace(FOREGROUND, "currentColor")
 
 
 def alone(drawing: str) -> str:
@@ -70,7 +70,7 @@ def alone(drawing: str) -> str:
     paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
     end = drawing.index(">") + 1
     head = '<?xml version="1.0" encoding="utf-8"?>\n'
-    return head + drawing[:end] + paper + drawing[end:].replace(INK, DARK)
+    return head + drawing[:end] + paper + drawing[end:].replace(FOREGROUND, DARK)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

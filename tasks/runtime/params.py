@@ -9,14 +9,12 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
+
+from tasks.runtime import yaml_text
 
 PARAMS = Path("params.yaml")
-# The project's has 2,400, nested three deep.
-MAX_BYTES, MAX_DEPTH = 100_000, 20
+MAX_BYTES = 100_000  # the project's has 2,400
 MAX_SENTENCE, MAX_FAULTS = 2000, 10
 
 # A number of things: what fits the counters of the libraries that are given it.
@@ -56,10 +54,10 @@ def _without_secrets(url: re.Match[str]) -> str:
     With string methods alone, whose time is linear in any text.
     """
     *before, rest = url[0].split("@")
-    places = ("".join(part.rpartition("://")[:2]) for part in before)
-    hidden = [f"{place}***" for place in places]
-    shown, mark, _ = "@".join([*hidden, rest]).partition("?")
-    return f"{shown}?***" if mark else shown
+    prefixes = ("".join(part.rpartition("://")[:2]) for part in before)
+    hidden = [f"{prefix}***" for prefix in prefixes]
+    shown, question, _ = "@".join([*hidden, rest]).partition("?")
+    return f"{shown}?***" if question else shown
 
 
 class Settings(BaseModel):
@@ -92,7 +90,10 @@ def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:
         ) from None
     if len(content) > MAX_BYTES:
         raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; remove some.")
-    params = _parsed(content, str(path))
+    try:
+        params = yaml_text.parse(content)
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}.") from None
     if not isinstance(params, dict) or section not in params:
         raise BadInput(f"{path} has no section `{section}`; add it.")
     try:
@@ -103,68 +104,6 @@ def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:
         if len(found) > MAX_FAULTS:
             faults.append(f"and {len(found) - MAX_FAULTS} more")
         raise BadInput(f"{path}: {'; '.join(faults)}.") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without what makes small files large or says a thing twice."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose a value, which is neither shared nor nested beyond `MAX_DEPTH`."""
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "an alias; write the value out", mark)
-        if self.depth > MAX_DEPTH:
-            raise ComposerError(None, None, "nested too deep", mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Return a whole number of 64 bits at most; larger ones can't even be shown."""
-        number = int(super().construct_yaml_int(node))
-        if abs(number) >= 2**64:
-            raise ConstructorError(None, None, "a number too large", node.start_mark)
-        return number
-
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002  # as PyYAML has it
-    ) -> dict[Any, Any]:
-        """Return a mapping, in which no key stands twice."""
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        if len(mapping) < len(node.value):
-            problem = "a key stands twice in this mapping"
-            raise ConstructorError(None, None, problem, node.start_mark)
-        return mapping
-
-
-# No dates, sets or bytes; and what has a number's form in YAML 1.2, which is what DVC
-# writes, is one (1e-05).
-_Loader.yaml_constructors = {
-    f"tag:yaml.org,2002:{tag}": getattr(_Loader, f"construct_yaml_{tag}")
-    for tag in ("null", "bool", "int", "float", "str", "seq", "map")
-} | {None: _Loader.construct_undefined}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def _parsed(content: bytes, origin: str) -> Any:
-    """Return what the YAML says; a forged one can provoke errors of many kinds."""
-    try:
-        return yaml.load(content.decode(), _Loader)  # noqa: S506  # a safe one
-    except (
-        *(yaml.YAMLError, ArithmeticError, AttributeError, LookupError),
-        *(RecursionError, TypeError, ValueError),
-    ) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:300]
-        raise BadInput(f"{origin} is not valid YAML: {reason}.") from None
 
 
 _short = reprlib.Repr()

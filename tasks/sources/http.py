@@ -127,8 +127,8 @@ class Mirror:
                 self._save(response, part, start if continued else 0)
                 return continued
         except ValueError as error:  # of the address: other schemes, impossible hosts
-            kind = type(error).__name__
-            raise BadInput(f"{url} can't be asked for ({kind}).") from None
+            error_type = type(error).__name__
+            raise BadInput(f"{url} can't be asked for ({error_type}).") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Unavailable(f"{url} {self._reason(error)}.") from None
 
@@ -139,11 +139,11 @@ class Mirror:
             headers["Range"] = f"bytes={start}-"
         response = self._ask(url, headers)
         status = response.status_code
-        place = response.headers.get("Content-Range", "")
+        content_range = response.headers.get("Content-Range", "")
         if status == HTTPStatus.OK or (
             status == HTTPStatus.PARTIAL_CONTENT
             and start
-            and place.startswith(f"bytes {start}-")
+            and content_range.startswith(f"bytes {start}-")
         ):
             return response
         response.close()
@@ -160,18 +160,18 @@ class Mirror:
 
     def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
         """Return the answer for `url`, or for the address that it redirects to."""
-        place = url
+        location = url
         for _ in range(MAX_REDIRECTS + 1):
             response = self.session.get(
-                place, headers=headers, stream=True, timeout=self.timeout
+                location, headers=headers, stream=True, timeout=self.timeout
             )
             if not response.is_redirect:
                 return response
             response.close()
-            target = urljoin(place, response.headers["Location"])
-            if place.startswith("https:") and not target.startswith("https:"):
+            target = urljoin(location, response.headers["Location"])
+            if location.startswith("https:") and not target.startswith("https:"):
                 raise BadInput(f"{url} redirects to what is not https.")
-            place = target
+            location = target
         raise BadInput(f"{url} redirects more than {MAX_REDIRECTS} times.")
 
     def _save(self, response: requests.Response, part: Path, start: int) -> None:

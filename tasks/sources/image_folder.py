@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.dataset.spec import Form
-from tasks.dataset.splits import Floats, Name, Pixels
+from tasks.dataset.spec import ImageSpec
+from tasks.dataset.splits import Floats, Pixels, SplitName
 from tasks.imaging import preprocess
 from tasks.imaging.segmentation import Unusable
 from tasks.runtime.params import BadInput
 
-PARTS: Mapping[str, Name] = {
+PARTS: Mapping[str, SplitName] = {
     "train": "train",
     "training": "train",
     "valid": "valid",
@@ -33,18 +33,18 @@ SMALL = 64
 EDGE, WHOLE, NEAR, NEARLY = 0.8, 0.5, 40, 0.9
 
 
-class Print(NamedTuple):
+class ImageFile(NamedTuple):
     """An image file, and the name of its class."""
 
     path: Path
     label: str
 
 
-class Look(NamedTuple):
-    """What a first look at all images of an album shows.
+class FolderSummary(NamedTuple):
+    """What all images of a folder have in common.
 
     Attributes:
-        shapes: every (rows, columns) there is; larger sides than `scans.LONGEST` as
+        shapes: every (rows, columns) found; sides above `preprocess.LONGEST` count as
             that.
         brightest: the largest value of a pixel.
         on_paper: they look like ink on paper.
@@ -55,10 +55,10 @@ class Look(NamedTuple):
     on_paper: bool
 
 
-Album = dict[Name, list[Print]]
+FilesBySplit = dict[SplitName, list[ImageFile]]
 
 
-def find(folder: Path) -> tuple[Album, int]:
+def find(folder: Path) -> tuple[FilesBySplit, int]:
     """Return the image files of `folder` by part, and how many others there are.
 
     Raises:
@@ -67,10 +67,10 @@ def find(folder: Path) -> tuple[Album, int]:
     inner = _folders(folder)
     by_part = {PARTS.get(each.name.lower()): each for each in inner}
     if "train" in by_part and None not in by_part:
-        parts = {name: _prints(each) for name, each in by_part.items() if name}
+        parts = {name: _image_files(each) for name, each in by_part.items() if name}
     else:
-        parts = {"train": _prints(folder)}
-    count = sum(len(prints) for prints in parts.values())
+        parts = {"train": _image_files(folder)}
+    count = sum(len(image_files) for image_files in parts.values())
     if not count:
         raise BadInput(
             f"{folder} has no images (PNG, JPEG, TIFF) in folders that are named after "
@@ -79,65 +79,71 @@ def find(folder: Path) -> tuple[Album, int]:
     every = sum(
         path.is_file() and not _hidden(path, folder) for path in folder.rglob("*")
     )
-    return {name: prints for name, prints in parts.items() if prints}, every - count
+    return {
+        name: image_files for name, image_files in parts.items() if image_files
+    }, every - count
 
 
-def look(album: Album) -> Look:
-    """Return what all images of `album` have in common.
+def summarize(by_split: FilesBySplit) -> FolderSummary:
+    """Return what all images have in common.
 
     Raises:
         BadInput: an image can't be read.
     """
     shapes: set[tuple[int, int]] = set()
     brightest, papers = 0, []
-    for _, page in _pages([one for prints in album.values() for one in prints]):
+    for _, page in _pages(
+        [one for image_files in by_split.values() for one in image_files]
+    ):
         shapes.add((page.shape[0], page.shape[1]))
         brightest = max(brightest, int(page.max()))
         papers.append(_on_paper(page))
-    return Look(shapes, brightest, sum(papers) >= NEARLY * len(papers))
+    return FolderSummary(shapes, brightest, sum(papers) >= NEARLY * len(papers))
 
 
-def read(prints: list[Print], form: Form) -> tuple[Pixels, list[str], list[str]]:
+def read(
+    image_files: list[ImageFile], image_spec: ImageSpec
+) -> tuple[Pixels, list[str], list[str]]:
     """Return images, uint8 (N, rows, columns), the class of each, and its file.
 
-    An image of the form's shape is taken as it is, another brought to `form`; one that
-    is blank becomes zeros.
+    An image of the right shape is taken as it is, another is preprocessed; one that is
+    blank becomes zeros.
 
     Raises:
         BadInput: an image can't be used; the first is named.
     """
     images, labels, origins = [], [], []
     faults: list[str] = []
-    for (path, label), page in _pages(prints):
+    for (path, label), page in _pages(image_files):
         try:
-            images.append(_image(page, form))
+            images.append(_image(page, image_spec))
         except Unusable as fault:
             faults.append(f"{path}: {fault}")
             continue
         labels.append(label)
         origins.append(str(path))
-    _refuse(faults, len(prints))
+    _refuse(faults, len(image_files))
     return np.stack(images), labels, origins
 
 
-def _image(page: Floats, form: Form) -> Pixels:
+def _image(page: Floats, image_spec: ImageSpec) -> Pixels:
     if page.max() == page.min():
-        return np.zeros(form.shape, np.uint8)
-    if page.shape == form.shape and page.max() <= form.brightest:
+        return np.zeros(image_spec.shape, np.uint8)
+    if page.shape == image_spec.shape and page.max() <= image_spec.brightest:
         return np.rint(page).astype(np.uint8)
-    return preprocess.to_form(page, form)
+    return preprocess.to_spec(page, image_spec)
 
 
-def _pages(prints: list[Print]) -> Iterator[tuple[Print, Floats]]:
+def _pages(image_files: list[ImageFile]) -> Iterator[tuple[ImageFile, Floats]]:
     """Yield every page of every file, and refuse at the end what can't be read."""
     faults = []
-    for one in prints:
+    for one in image_files:
         try:
             for page in preprocess.read(one.path):
                 yield one, page
         except Unusable as fault:
             faults.append(f"{one.path}: {fault}")
-    _refuse(faults, len(prints))
+    _refuse(faults, len(image_files))
 
 
 def _refuse(faults: list[str], count: int) -> None:
@@ -158,9 +164,9 @@ def _on_paper(page: Floats) -> bool:
     )
 
 
-def _prints(folder: Path) -> list[Print]:
+def _image_files(folder: Path) -> list[ImageFile]:
     return [
-        Print(path, each.name)
+        ImageFile(path, each.name)
         for each in _folders(folder)
         for path in sorted(each.iterdir())
         if path.suffix.lower() in SUFFIXES

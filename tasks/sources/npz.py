@@ -51,7 +51,7 @@ USUAL: tuple[Mapping[str, Pair], ...] = (
 )
 
 
-def guess(path: Path) -> dict[str, Pair]:
+def infer_arrays(path: Path) -> dict[str, Pair]:
     """Return which arrays of the file are images and labels, by part, from their names.
 
     Raises:

@@ -31,10 +31,10 @@ Gradient = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Window(NamedTuple):
-    """Images in memory: pixels, uint8 (N, inputs), and classes, int64 (N,)."""
+    """Images in memory: pixels, uint8 (N, inputs), and labels, int64 (N,)."""
 
     pixels: Tensor
-    classes: Tensor
+    labels: Tensor
 
 
 class Data:
@@ -42,7 +42,7 @@ class Data:
 
     Args:
         images: uint8 (N, rows, columns), in memory or mapped from a file.
-        classes: their classes' indices, (N,).
+        labels: their labels, (N,).
         scale: how pixels become inputs.
         device: where they are wanted. A GPU takes them all at once; otherwise what is
             more than a window stays in the file.
@@ -51,13 +51,13 @@ class Data:
     def __init__(
         self,
         images: Pixels,
-        classes: np.ndarray,
+        labels: np.ndarray,
         scale: Scale,
         device: torch.device,
     ) -> None:
         self.device = device
         self._images = images
-        self._classes = torch.from_numpy(classes).to(device)
+        self._labels = torch.from_numpy(labels).to(device)
         self._scale = scale
         whole = device.type == "cuda" or len(images) <= WINDOW
         self._window = self._read([slice(0, len(images))]) if whole else None
@@ -109,7 +109,7 @@ class Data:
         pixels = np.concatenate([images[block] for block in blocks])
         return Window(
             torch.from_numpy(pixels.reshape(len(pixels), -1)).to(self.device),
-            torch.cat([self._classes[block] for block in blocks]),
+            torch.cat([self._labels[block] for block in blocks]),
         )
 
 
@@ -163,7 +163,7 @@ class Training:
 
     def _descend(self, data: Data, window: Window, batch_size: int) -> Tensor:
         """Take a step for every batch of a window, in random order."""
-        rows = torch.randperm(len(window.classes), generator=self._order)
+        rows = torch.randperm(len(window.labels), generator=self._order)
         rows = rows.to(data.device)
         if not self._is_recorded(data.device):
             return self._steps(data, window, rows, batch_size).cpu()
@@ -187,8 +187,8 @@ class Training:
         """Take a step for every batch of `rows`, and return their losses."""
         parameters = list(self.network.parameters())
         losses = []
-        classes = window.classes[rows].split(batch_size)
-        for batch, wanted in zip(rows.split(batch_size), classes, strict=True):
+        labels = window.labels[rows].split(batch_size)
+        for batch, wanted in zip(rows.split(batch_size), labels, strict=True):
             pixels = self._shifted(window.pixels.index_select(0, batch))
             losses.append(self._gradient(self.network, data.inputs(pixels), wanted))
             if self._rate:
@@ -288,7 +288,7 @@ def accuracy(network: nn.Module, data: Data) -> float:
     network.eval()
     for window in data.windows():
         parts = (part.split(MEASURED_TOGETHER) for part in window)
-        for pixels, classes in zip(*parts, strict=True):
-            right += (network(data.inputs(pixels)).argmax(dim=1) == classes).sum()
+        for pixels, labels in zip(*parts, strict=True):
+            right += (network(data.inputs(pixels)).argmax(dim=1) == labels).sum()
     network.train(before)
     return int(right) / len(data)

@@ -1,34 +1,30 @@
 """The loss of a batch, and its gradient: by autograd, or by a formula derived by hand.
 
-Both return the mean negative log likelihood of the right classes, in nats, as a tensor
+Both return the mean negative log likelihood of the labels, in nats, as a tensor
 of no dimension, and leave the gradient in the parameters' `grad`.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tasks.training.networks import Scratch
 
-Method = Literal["autograd", "analytic"]
 
-
-def autograd(network: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+def autograd(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """Follow the operations backwards.
 
     Args:
         network: gives log-probabilities; its parameters have no gradient yet.
         inputs: float32 (N, inputs).
-        classes: int64 (N,).
+        labels: int64 (N,).
     """
-    loss = nn.functional.nll_loss(network(inputs), classes)
+    loss = nn.functional.nll_loss(network(inputs), labels)
     loss.backward()
     return loss.detach()
 
 
 @torch.no_grad()
-def analytic(network: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+def analytic(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """Use that the gradient of the loss by the scores is `softmax(scores) - one_hot`.
 
     With `scores = x @ W + b` and the mean over N images, by the chain rule,
@@ -38,15 +34,15 @@ def analytic(network: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
     Args:
         network: the layer from scratch.
         inputs: float32 (N, inputs).
-        classes: int64 (N,).
+        labels: int64 (N,).
     """
     assert isinstance(network, Scratch)
     log_probabilities = network(inputs)
-    right = classes[:, None]
+    right = labels[:, None]
     loss: Tensor = -log_probabilities.gather(1, right).mean()
     difference = log_probabilities.exp_()
     difference.scatter_add_(1, right, difference.new_full(right.shape, -1))
-    difference.div_(len(classes))
+    difference.div_(len(labels))
     # Transposed twice, so that it is laid out in memory like the weights.
     network.weights.grad = (difference.t() @ inputs).t()
     network.bias.grad = difference.sum(dim=0)

@@ -1,9 +1,6 @@
 """The learning rate of each step: constant, or one cycle up and down."""
 
 import math
-from typing import Literal
-
-Schedule = Literal["constant", "one_cycle"]
 
 # torch's own choices: the share of the steps that go up, the first rate as a part of
 # the highest, and the last as a part of the first.

@@ -7,15 +7,13 @@ parts alone. All map inputs, standardized float32 (N, inputs), to log-probabilit
 
 import itertools
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tasks.modeling import architectures
 from tasks.modeling.architectures import Architecture
-
-Layer = Literal["sequential", "scratch"]
+from tasks.training.settings import Layer
 
 
 class Scratch(nn.Module):
@@ -23,17 +21,17 @@ class Scratch(nn.Module):
 
     Args:
         inputs: number of inputs.
-        classes: number of classes.
+        n_classes: number of classes.
         generator: of the initial values, `randn / inputs` and `randn / classes`, which
             are the lesson's.
     """
 
     def __init__(
-        self, inputs: int, classes: int, *, generator: torch.Generator | None
+        self, inputs: int, n_classes: int, *, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        weights = torch.randn(inputs, classes, generator=generator) / inputs
-        bias = torch.randn(classes, generator=generator) / classes
+        weights = torch.randn(inputs, n_classes, generator=generator) / inputs
+        bias = torch.randn(n_classes, generator=generator) / n_classes
         # The same matrix, laid out by columns, as torch's own layer keeps it: products
         # with so few columns are two to four times faster so.
         self.weights = nn.Parameter(weights.t().contiguous().t())
@@ -60,7 +58,7 @@ def build(
     architecture: Architecture,
     layer: Layer,
     shape: tuple[int, int],
-    classes: int,
+    n_classes: int,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
     """Return the network with fresh parameters, drawn from `generator`.
@@ -69,13 +67,13 @@ def build(
         architecture: of the network.
         layer: `scratch` is of the architecture `linear` alone.
         shape: rows and columns of an image.
-        classes: number of classes.
+        n_classes: number of classes.
         generator: of the initial values.
 
     Raises:
         BadInput: images of this shape are too small for the architecture.
     """
-    sizes = architectures.layout(architecture, shape, classes)
+    sizes = architectures.layout(architecture, shape, n_classes)
     *before, last = [sizes[name] for name in sizes if name.startswith("weights")]
     if layer == "scratch":
         assert architecture == "linear"

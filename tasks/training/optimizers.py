@@ -5,20 +5,18 @@ remembers from batch to batch is `state`, a list of tensors that it changes in p
 Its `learning_rate` may be set anew before any step.
 
 torch's rules are called as the functions behind `torch.optim.Adam` and `.SGD`. They
-leave the same bits as the classes, and spare what those do besides: the import of
+give the same bits as the optimizer classes, without their overhead: the import of
 torch's compiler when the first one is made, 1.5 s, and most of the time of a step.
 """
 
 from collections.abc import Iterable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-Rule = Literal["adam", "sgd", "manual", "manual_adam"]
-# Those that have a momentum of their own, which is none of the settings.
-ADAMS = frozenset({"adam", "manual_adam"})
+from tasks.training.settings import Rule
 
 # Of Adam, as its authors propose them.
 BETA1, BETA2 = 0.9, 0.999
@@ -222,7 +220,7 @@ def build(
         rule: its name.
         parameters: to be moved; one or more.
         learning_rate: how far.
-        momentum: of those that are none of `ADAMS`; from 0 to below 1.
+        momentum: of SGD; from 0 to below 1.
         weight_decay: coupled, that is, a part of the gradient; from 0.
     """
     own = list(parameters)

@@ -1,4 +1,4 @@
-"""The data sheet of the raw data: what its three tables must hold.
+"""The dataset card of the raw data: what its three tables must hold.
 
 The tables are those of `tasks.validation.summaries`.
 
@@ -18,7 +18,7 @@ from pandera.errors import SchemaError, SchemaErrors
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.runtime.params import BadInput, Count, Settings
 from tasks.validation.summaries import NO_ROW
 
@@ -32,7 +32,7 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Ink = Annotated[float, Field(ge=0, le=255)]
+MeanPixel = Annotated[float, Field(ge=0, le=255)]
 # YAML has lists, no tuples.
 RANGE = Field(strict=False), AfterValidator(_ascending)
 
@@ -44,8 +44,8 @@ class Counts(Settings):
     test: Count
 
 
-class DataSheet(Settings):
-    """Section `validate` of the data sheet. Both limits of a range belong to it.
+class DataLimits(Settings):
+    """Section `validate` of the dataset card. Both limits of a range belong to it.
 
     Attributes:
         counts: images in each split.
@@ -57,7 +57,7 @@ class DataSheet(Settings):
 
     counts: Counts
     class_share: Annotated[tuple[Share, Share], *RANGE]
-    mean_ink: Annotated[tuple[Ink, Ink], *RANGE]
+    mean_ink: Annotated[tuple[MeanPixel, MeanPixel], *RANGE]
     lit_share: Annotated[tuple[Share, Share], *RANGE]
     brightest: Annotated[int, Field(ge=0, le=255)]
 
@@ -80,9 +80,9 @@ class Breach:
     examples: list[dict[str, Any]]
 
 
-def of_files(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
-    """Return what `tables.of_files` must hold."""
-    counts, shape = sheet.counts, kind.form.shape
+def of_files(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
+    """Return what `summaries.of_files` must hold."""
+    counts, shape = limits.counts, spec.form.shape
     shapes = {"images": str(shape), "labels": "()"}
     return pa.DataFrameSchema(
         {
@@ -101,23 +101,23 @@ def of_files(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
     )
 
 
-def of_classes(sheet: DataSheet) -> pa.DataFrameSchema:
-    """Return what `tables.of_classes` must hold."""
+def of_classes(limits: DataLimits) -> pa.DataFrameSchema:
+    """Return what `summaries.of_classes` must hold."""
     return pa.DataFrameSchema(
-        {"class_share": _range("a class's share of its split", sheet.class_share)}
+        {"class_share": _range("a class's share of its split", limits.class_share)}
     )
 
 
-def of_images(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
-    """Return what `tables.of_images` must hold.
+def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
+    """Return what `summaries.of_images` must hold.
 
     Raises:
         BadInput: no image can.
     """
-    last, least, most = len(kind.classes) - 1, sheet.brightest, kind.form.brightest
+    last, least, most = len(spec.classes) - 1, limits.brightest, spec.form.brightest
     if least > most:
         raise BadInput(
-            f"The data sheet wants a pixel of {least} or more in every image "
+            f"The dataset card wants a pixel of {least} or more in every image "
             f"(`validate.brightest`), but {most} is the most that one can have "
             "(`images.form.brightest`); change either."
         )
@@ -125,8 +125,8 @@ def of_images(sheet: DataSheet, kind: Kind) -> pa.DataFrameSchema:
         {
             "label": _rule(f"a label is 0 to {last}", pa.Check.le, last),
             "blank": _rule("no image is blank", pa.Check, lambda blank: ~blank),
-            "mean_ink": _range("an image's mean pixel", sheet.mean_ink),
-            "lit_share": _range("an image's share of pixels above 0", sheet.lit_share),
+            "mean_ink": _range("an image's mean pixel", limits.mean_ink),
+            "lit_share": _range("an image's share of pixels above 0", limits.lit_share),
             "brightest": _rule(
                 f"an image's brightest pixel is {least} to {most}",
                 pa.Check.in_range,

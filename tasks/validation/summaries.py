@@ -59,7 +59,7 @@ def of_images(train: Split, test: Split, shape: tuple[int, int]) -> pd.DataFrame
     return pd.concat(tables, names=["split", "row"])
 
 
-def of_classes(images: pd.DataFrame, classes: int) -> pd.DataFrame:
+def of_classes(images: pd.DataFrame, n_classes: int) -> pd.DataFrame:
     """Return one row per class, indexed by `split` and `class`, from `of_images`.
 
     A split without images has no rows; labels of no class are in no row's count.
@@ -70,7 +70,7 @@ def of_classes(images: pd.DataFrame, classes: int) -> pd.DataFrame:
     """
     labels = images["label"].groupby("split", sort=False)
     every = pd.MultiIndex.from_product(
-        [images.index.unique("split"), range(classes)], names=["split", "class"]
+        [images.index.unique("split"), range(n_classes)], names=["split", "class"]
     )
     counts = labels.value_counts().reindex(every, fill_value=0)
     shares = counts.div(labels.size(), level="split")

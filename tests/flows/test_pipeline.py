@@ -86,7 +86,7 @@ def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
     command = ["python", "-m", "flows.pipeline"]
     ended = end(broken, prefect_server, *command)
     assert ended.returncode == 1
-    assert "tasks.validate: data/raw breaks its data sheet" in ended.stdout
+    assert "tasks.validate: data/raw breaks its dataset card" in ended.stdout
     assert "Traceback" not in ended.stdout
     assert not (broken / "data" / "normalized").exists()
     report = json.loads((broken / "reports" / "validation.json").read_text())

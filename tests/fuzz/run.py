@@ -28,7 +28,7 @@ def fuzz(name: str, runs: str) -> None:
     import atheris  # noqa: PLC0415
 
     sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-    with atheris.instrument_imports(include=["tasks", "yaml", "pickletools"]):
+    with atheris.instrument_imports(include=["tasks", "ruamel", "pickletools"]):
         import pickletools  # noqa: F401, PLC0415  # the readers' own, instrumented
 
         import targets  # noqa: PLC0415

@@ -17,23 +17,23 @@ import pytest
 
 from tasks.baseline import Baseline
 from tasks.dataset import splits
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download
 from tasks.evaluate import Evaluate
 from tasks.modeling import model_file
 from tasks.normalize import Normalize
 from tasks.rawdata import idx
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import params
 from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
 from tasks.sources import archives, fetch, lesson_pickle
-from tasks.train import Train
+from tasks.training.settings import Train
 from tasks.validate import Validate
 
 SECTIONS: dict[str, type[Settings]] = {
-    "images": Kind,
+    "images": DatasetSpec,
     "evaluate": Evaluate,
-    "report": Known,
+    "report": ReportedResults,
     "download": Download,
     "validate": Validate,
     "normalize": Normalize,

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faulty_pages
 import numpy as np
 import pytest
-import test_mirrors
 import yaml
 from webserver import serving
 
@@ -20,7 +20,7 @@ from tasks.runtime.params import BadInput
 from tasks.sources import fetch
 from tasks.sources.http import Unavailable
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def contents(raw):
 
 
 @pytest.fixture
-def wanted(sheet, contents):
-    """Section `download` of the real data sheet, for the small data set."""
+def wanted(card, contents):
+    """Section `download` of the real dataset card, for the small data set."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    return sheet["download"] | {"sha256": hashes, "timeout": 1}
+    return card["download"] | {"sha256": hashes, "timeout": 1}
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_the_projects_data_sheet_is_complete():
         ({"timeout": "10"}, "`download.timeout` is '10', but"),
     ],
 )
-def test_each_wrong_setting_has_its_sentence(tmp_path, sheet, change, sentence):
+def test_each_wrong_setting_has_its_sentence(tmp_path, card, change, sentence):
     path = tmp_path / "mnist.yaml"
-    path.write_text(yaml.safe_dump({"download": sheet["download"] | change}))
+    path.write_text(yaml.safe_dump({"download": card["download"] | change}))
 
     with pytest.raises(BadInput, match=sentence):
         params.load("download", Download, path)
@@ -96,10 +96,10 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, sheet, change, sentence):
         {"https://me:word@host/mnist/": 1},
     ],
 )
-def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, sheet, sources):
+def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, card, sources):
     path = tmp_path / "mnist.yaml"
     path.write_text(
-        yaml.safe_dump({"download": sheet["download"] | {"sources": sources}})
+        yaml.safe_dump({"download": card["download"] | {"sources": sources}})
     )
 
     with pytest.raises(BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)") as no:
@@ -172,15 +172,15 @@ BAD = {
     "another file": gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x07"),
     "a bomb": gzip.compress(bytes(60_000_000)),
     "nothing": b"",
-    "no end": test_mirrors.chunked_without_end,
-    "a stall": test_mirrors.stall,
-    "a trickle": test_mirrors.trickle,
-    "silence": test_mirrors.silence,
-    "half of it": test_mirrors.cut,
-    "a reset": test_mirrors.raw(reset=True),
-    "no HTTP": test_mirrors.raw(b"\0\r\n\r\n"),
-    "a circle": test_mirrors.moved(f"/m/{FILES[0]}.gz"),
-    "a file of ours": test_mirrors.moved("file:///etc/hostname"),
+    "no end": faulty_pages.chunked_without_end,
+    "a stall": faulty_pages.stall,
+    "a trickle": faulty_pages.trickle,
+    "silence": faulty_pages.silence,
+    "half of it": faulty_pages.cut,
+    "a reset": faulty_pages.raw(reset=True),
+    "no HTTP": faulty_pages.raw(b"\0\r\n\r\n"),
+    "a circle": faulty_pages.moved(f"/m/{FILES[0]}.gz"),
+    "a file of ours": faulty_pages.moved("file:///etc/hostname"),
 }
 
 
@@ -294,12 +294,12 @@ def test_the_next_run_goes_on_where_a_mirror_broke_off(wanted, target, contents)
 
 @pytest.mark.parametrize(("there", "code"), [(True, 0), (False, 75)])
 def test_the_command_does_it_in_the_folder_it_is_run_in(
-    raw, wanted, sheet, dead, tmp_path, there, code
+    raw, wanted, card, dead, tmp_path, there, code
 ):
     sources = [dead, str(raw)] if there else [dead]
     (tmp_path / "params.yaml").write_text("dataset: small")
     (tmp_path / "datasets").mkdir()
-    text = yaml.safe_dump(sheet | {"download": wanted | {"sources": sources}})
+    text = yaml.safe_dump(card | {"download": wanted | {"sources": sources}})
     (tmp_path / "datasets" / "small.yaml").write_text(text)
 
     done = subprocess.run(

@@ -6,7 +6,7 @@ from conftest import ROOT, facts
 
 from tasks.baseline import Baseline, baseline
 from tasks.dataset.splits import Split
-from tasks.evaluate import Evaluate, evaluate, told
+from tasks.evaluate import Evaluate, evaluate, selection_sentence
 from tasks.evaluation import metrics, metrics_file
 from tasks.modeling.model_file import Description, Model, calibrated
 from tasks.runtime.params import BadInput
@@ -132,7 +132,7 @@ def test_the_less_certain_are_set_aside_so_that_few_of_the_rest_are_wrong(parts)
     assert 0 < selection["test"]["set_aside"] < 0.6
     assert selection["valid"]["error"] <= 0.1
     assert selection["test"]["error_low"] <= 0.1
-    assert told(selection, 0.1).endswith(" % wrong")
+    assert selection_sentence(selection, 0.1).endswith(" % wrong")
 
 
 def test_on_mnist_the_promise_holds_on_the_test_images():
@@ -146,7 +146,7 @@ def test_a_promise_that_can_not_be_made_is_told():
     found = evaluate({"good": GOOD}, SPLITS, SETTINGS).metrics["models"]["good"]
     assert found["kept"]["threshold"] is None
     assert found["kept"]["test"]["set_aside"] == 1
-    assert told(found["kept"], 0.5) == (
+    assert selection_sentence(found["kept"], 0.5) == (
         "an error of 0.5 can be promised of none of its predictions"
     )
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from handmade import bars, lying, upright
 from PIL import Image
+from prefect import get_client
 
 from flows import predict as flow
 from tasks import predict
@@ -149,9 +149,10 @@ def test_the_flow_predicts_and_shows_the_least_certain(
         "predictions.json",
         "predictions.parquet",
     }
-    url = f"{prefect_server['PREFECT_API_URL']}/artifacts/latest/filter"
     wanted = {"artifacts": {"key": {"any_": ["predictions"]}}}
-    (artifact,) = requests.post(url, json=wanted, timeout=10).json()
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/latest/filter", json=wanted)
+    (artifact,) = answer.json()
     assert len(json.loads(artifact["data"])) == 6
     assert "7 images, read by bars" in artifact["description"]
     state = flow.predict(["nowhere"], model="bars", return_state=True)

@@ -13,7 +13,7 @@ from tasks.dataset.splits import Split
 from tasks.modeling import model_file
 from tasks.modeling.model_file import Model
 from tasks.registry import champions
-from tasks.registry.champions import Images
+from tasks.registry.champions import SplitSizes
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput
 
@@ -96,7 +96,7 @@ def test_the_command_crowns_the_best_and_twice_changes_nothing(
     record = champions.current()
     assert (record.md5, record.replaces, record.compared) == (first, None, None)
     assert record.data == {"data/raw": "1.dir"}
-    assert record.images == Images(train=1100, valid=300, test=300)
+    assert record.images == SplitSizes(train=1100, valid=300, test=300)
     assert record.parameters["solver"] == "lbfgs"
     assert champions.in_place(record)
     assert "and there was none before." in capsys.readouterr().out

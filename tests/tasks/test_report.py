@@ -10,13 +10,14 @@ from tasks import evaluate as evaluate_step
 from tasks import report as report_step
 from tasks.baseline import Baseline, baseline
 from tasks.evaluate import Evaluate, evaluate
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.report import Results, report
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, load
-from tasks.train import Train, train
+from tasks.train import train
+from tasks.training.settings import Train
 
-KNOWN = Known(loss={"the lesson": 2.4}, accuracy={}, suspicious=None)
+KNOWN = ReportedResults(loss={"the lesson": 2.4}, accuracy={}, suspicious=None)
 
 
 @pytest.fixture(scope="module")

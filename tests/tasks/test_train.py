@@ -12,9 +12,10 @@ from conftest import ROOT
 
 from tasks.modeling import architectures, model_file
 from tasks.runtime.params import BadInput, load
-from tasks.train import Train, Variant, _begin, train
+from tasks.train import _begin, train
 from tasks.training import checkpoints, networks
 from tasks.training.loop import Data, Training
+from tasks.training.settings import Train, Variant
 
 DEFAULT = load("train", Train, ROOT / "params.yaml")
 # What none of the variants of params.yaml does.
@@ -98,7 +99,7 @@ def reference(parts, settings, name):
     It shares no code with the step but the initial values, and the random numbers.
     """
     splits, facts = parts
-    recipe = settings.recipe(name)
+    recipe = settings.resolve(name)
     first, order, moves = seeded(settings)
     initial = networks.tensors(
         networks.build("linear", recipe.layer, (28, 28), 10, first)
@@ -347,7 +348,7 @@ def begun(parts, settings, name, kind=Data) -> tuple[Training, Data, Data]:
         kind(one.images, one.labels.astype(np.int64), facts.scale, torch.device("cpu"))
         for one in (splits["train"], splits["valid"])
     )
-    return _begin(settings.seed, settings.recipe(name), data, 10), data, held_out
+    return _begin(settings.seed, settings.resolve(name), data, 10), data, held_out
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -355,7 +356,7 @@ def test_training_a_larger_network_is_the_plain_loop(
     parts, settings, name, monkeypatch
 ):
     settings = changed(settings, variants=LARGE)
-    recipe = settings.recipe(name)
+    recipe = settings.resolve(name)
     build = networks.build
     monkeypatch.setattr(networks, "build", lambda *them: build(*them).double())
     training, data, held_out = begun(parts, settings, name, Double)

@@ -34,9 +34,9 @@ def data(digits: dict[str, np.ndarray]) -> Data:
 
 
 @pytest.fixture
-def section(sheet: dict) -> dict:
-    """The real data sheet, changed to what scikit-learn's digits are."""
-    return sheet["validate"] | RANGES
+def section(card: dict) -> dict:
+    """The real dataset card, changed to what scikit-learn's digits are."""
+    return card["validate"] | RANGES
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_a_complaint_is_one_sentence_with_the_counts_and_the_first_failure(data,
     an_image_of_too_much_ink(data)
     an_image_twice(data)
     assert complaint(check(data)) == (
-        "data/raw breaks its data sheet; failures by check: "
+        "data/raw breaks its dataset card; failures by check: "
         "mean_ink 1, repeats 1; the first: an image's mean pixel is 30 to 80, but in "
         "split train, row 8 `mean_ink` is 111.237; see reports/validation.json."
     )
@@ -268,7 +268,7 @@ def test_a_complaint_is_one_sentence_with_the_counts_and_the_first_failure(data,
 def project(
     raw: Path,
     section: dict,
-    sheet: dict,
+    card: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
@@ -277,7 +277,7 @@ def project(
     raw.rename(tmp_path / "data" / "raw")
     (tmp_path / "params.yaml").write_text("dataset: mnist")
     (tmp_path / "datasets").mkdir()
-    text = yaml.safe_dump(sheet | {"validate": section})
+    text = yaml.safe_dump(card | {"validate": section})
     (tmp_path / "datasets" / "mnist.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["validate"])

@@ -48,7 +48,7 @@ def test_precision_is_of_a_column_and_recall_of_a_row():
 
 def test_calibration_by_hand():
     right = np.array([True, False, True, True])
-    bins = metrics.calibration(right, np.array([0.95, 0.97, 0.5, 1.0]))
+    bins = metrics.reliability(right, np.array([0.95, 0.97, 0.5, 1.0]))
     np.testing.assert_allclose(bins.confidence, [0.5, (0.95 + 0.97 + 1) / 3])
     np.testing.assert_allclose(bins.accuracy, [1, 2 / 3])
     assert bins.images.tolist() == [1, 3]
@@ -66,13 +66,13 @@ def test_names_that_are_no_numbers_have_no_distance():
 
 def test_what_is_less_certain_than_the_threshold_is_set_aside():
     right = np.array([True, False, True, False])
-    kept = metrics.kept(right, np.array([0.9, 0.8, 0.7, 0.2]), 0.7)
+    kept = metrics.selective(right, np.array([0.9, 0.8, 0.7, 0.2]), 0.7)
     assert (kept["set_aside"], kept["error"]) == (0.25, pytest.approx(1 / 3, abs=1e-7))
     assert 0 < kept["error_low"] < 1 / 3 < kept["error_high"] < 1
 
 
 def test_without_a_threshold_all_is_set_aside():
-    assert metrics.kept(np.array([True]), np.array([1.0]), None) == {
+    assert metrics.selective(np.array([True]), np.array([1.0]), None) == {
         "set_aside": 1,
         "error": None,
         "error_low": None,

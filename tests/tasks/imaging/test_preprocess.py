@@ -22,7 +22,7 @@ def saved(path: Path, image: Image.Image, **options) -> Path:
 
 def one(path: Path) -> np.ndarray:
     (page,) = preprocess.read(path)
-    return preprocess.to_form(page, MNIST)
+    return preprocess.to_spec(page, MNIST)
 
 
 def paper(size: int = 200) -> Image.Image:
@@ -79,7 +79,7 @@ def test_every_page_is_an_image(tmp_path):
     pages = [paper(), paper().rotate(90), paper()]
     saved(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])
     forms = [
-        preprocess.to_form(page, MNIST) for page in preprocess.read(tmp_path / "a.tif")
+        preprocess.to_spec(page, MNIST) for page in preprocess.read(tmp_path / "a.tif")
     ]
     assert [looks_upright(form) for form in forms] == [True, False, True]
 
@@ -93,17 +93,17 @@ def test_what_has_the_form_is_taken_as_it_is(tmp_path, image):
 def test_a_small_digit_in_a_field_of_that_size_is_brought_to_the_box():
     image = np.zeros((28, 28), np.uint8)
     image[8:18, 3:5] = 255
-    assert looks_upright(preprocess.to_form(image, MNIST))
+    assert looks_upright(preprocess.to_spec(image, MNIST))
 
 
 def test_without_a_box_the_whole_image_is_scaled_and_its_polarity_left_alone():
     bright = np.full((64, 64), 255, np.uint8)
     bright[:, :32] = 0
-    scaled = preprocess.to_form(bright, WHOLE)
+    scaled = preprocess.to_spec(bright, WHOLE)
     assert (scaled[:, :3] == 0).all()
     assert (scaled[:, 5:] == 16).all()
     own = np.arange(64, dtype=np.uint8).reshape(8, 8) % 17
-    assert (preprocess.to_form(own, WHOLE) == own).all()
+    assert (preprocess.to_spec(own, WHOLE) == own).all()
 
 
 def gif() -> bytes:
@@ -146,7 +146,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 def test_a_blank_image_has_a_reason(value):
     for shape in ((28, 28), (50, 70)):
         with pytest.raises(Unusable, match="it is blank"):
-            preprocess.to_form(np.full(shape, value, np.uint8), MNIST)
+            preprocess.to_spec(np.full(shape, value, np.uint8), MNIST)
 
 
 def test_numbers_that_are_none_are_refused(tmp_path):
@@ -183,7 +183,7 @@ def test_whatever_a_file_holds_is_read_or_refused(tmp_path, content, changes, cu
     path.write_bytes(damaged[: len(damaged) - cut])
     with suppress(Unusable):
         for page in preprocess.read(path):
-            assert preprocess.to_form(page, MNIST).shape == (28, 28)
+            assert preprocess.to_spec(page, MNIST).shape == (28, 28)
 
 
 def test_pages_that_lead_to_one_another_come_to_an_end(tmp_path):

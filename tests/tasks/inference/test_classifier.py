@@ -1,4 +1,4 @@
-"""Guesses agree with the model's own probabilities."""
+"""Predictions agree with the model's own probabilities."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_they_are_the_two_most_probable_classes(images, link):
     model = bars()
     about = model.description.model_copy(update={"link": link})
     model = model.model_copy(update={"description": about})
-    best, probability, runner_up = classifier.guesser(model, 0.01).guess(images)
+    best, probability, runner_up = classifier.prepare(model, 0.01).predict(images)
     logs = model.log_probabilities(images)
     assert (best == logs.argmax(axis=1)).all()
     assert (runner_up == logs.argmin(axis=1)).all()
@@ -28,23 +28,23 @@ def test_of_equals_the_first_is_the_guess_and_the_other_the_second():
     model = bars()
     blank = np.zeros((1, 28, 28), np.uint8)
     flat = {name: 0 * values for name, values in model.tensors.items()}
-    best, probability, runner_up = classifier.guesser(
+    best, probability, runner_up = classifier.prepare(
         model.model_copy(update={"tensors": flat}), 0.01
-    ).guess(blank)
+    ).predict(blank)
     assert (best[0], probability[0], runner_up[0]) == (0, 0.5, 1)
 
 
 def test_the_threshold_keeps_what_was_promised():
-    assert classifier.guesser(bars(), 0.01).threshold == 0.9
-    assert classifier.guesser(bars(wrong=500), 0.01).threshold is None
-    best, *_ = classifier.guesser(bars(), 0.01).guess(np.stack([upright(), lying()]))
+    assert classifier.prepare(bars(), 0.01).threshold == 0.9
+    assert classifier.prepare(bars(wrong=500), 0.01).threshold is None
+    best, *_ = classifier.prepare(bars(), 0.01).predict(np.stack([upright(), lying()]))
     assert best.tolist() == [1, 0]
 
 
 def test_a_model_that_was_not_calibrated_keeps_nothing():
     model = bars()
     about = model.description.model_copy(update={"calibration": None})
-    plain = classifier.guesser(model.model_copy(update={"description": about}), 0.01)
+    plain = classifier.prepare(model.model_copy(update={"description": about}), 0.01)
     assert (plain.temperature, plain.threshold) == (None, None)
 
 

@@ -17,7 +17,7 @@ def read(*paths, start) -> list[tuple[str, int, object]]:
     """Path, number, and the reason or the image, of every image."""
     found = []
     for batch in image_stream.stream(
-        image_stream.places(map(str, paths), start), MNIST
+        image_stream.input_files(map(str, paths), start), MNIST
     ):
         for row, (file, number) in enumerate(
             zip(batch.file, batch.number, strict=True)
@@ -47,7 +47,7 @@ def test_a_folder_is_read_in_the_order_of_names_whatever_is_in_it(tmp_path):
     assert (found[1][2] == lying()).all()
     assert (found[2][2] == upright()).all()
     assert found[3][2] == "it is no archive of arrays that can be read"
-    assert image_stream.extent(image_stream.places(["some"], tmp_path)) == (4, 2)
+    assert image_stream.extent(image_stream.input_files(["some"], tmp_path)) == (4, 2)
 
 
 def test_links_in_a_circle_come_to_an_end(tmp_path):
@@ -62,7 +62,7 @@ def test_links_in_a_circle_come_to_an_end(tmp_path):
 
 def test_a_path_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(BadInput, match="'nowhere' is not there; name a file or"):
-        image_stream.places(["nowhere"], tmp_path)
+        image_stream.input_files(["nowhere"], tmp_path)
 
 
 def test_what_is_no_file_is_a_row(tmp_path):

@@ -67,6 +67,6 @@ def test_a_path_that_goes_on_is_not_named_twice(tmp_path):
 
 def test_without_pyarrow_parquet_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    output_table.need("csv")
+    output_table.require("csv")
     with pytest.raises(BadInput, match="Parquet needs pyarrow; install it with"):
-        output_table.need("parquet")
+        output_table.require("parquet")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tasks.inference import review_page
 from tasks.inference.output_table import Rows
-from tasks.inference.review_page import Contacts
+from tasks.inference.review_page import ReviewQueue
 
 SUMMARY = {
     "model": "scratch_adam",
@@ -40,8 +40,8 @@ def rows(*probabilities: float, unusable=(), path="<script>x</script>.png") -> R
     )
 
 
-def filled(most: int, *several: Rows) -> Contacts:
-    noted = Contacts(most)
+def filled(most: int, *several: Rows) -> ReviewQueue:
+    noted = ReviewQueue(most)
     for each in several:
         noted.add(each, np.stack([upright()] * len(each.file)))
     return noted
@@ -73,7 +73,7 @@ def test_what_can_not_be_used_is_counted_and_named():
 
 def test_no_name_of_a_file_is_part_of_the_page():
     noted = filled(5, rows(0.9, 0.5, 0.2, unusable=(2,)))
-    page = review_page.sheet(noted, SUMMARY, ("a", "<b>"), 255)
+    page = review_page.render(noted, SUMMARY, ("a", "<b>"), 255)
     assert "<script" not in page
     assert page.count("&lt;script&gt;x&lt;/script&gt;.png") == 3
     assert "&lt;b&gt;" in page

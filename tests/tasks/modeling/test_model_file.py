@@ -146,8 +146,9 @@ def test_log_softmax_does_not_overflow():
 
 def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from tests.test_models import model;"
-        "from tasks import models; models.save(model(), Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from test_model_file import model;"
+        "from tasks.modeling import model_file;"
+        "model_file.save(model(), Path(sys.argv[1]))"
     )
     contents = set()
     for number in range(3):
@@ -158,7 +159,7 @@ def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path):
             cwd=ROOT,
             env={
                 "PYTHONHASHSEED": str(number),
-                "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+                "PYTHONPATH": ":".join([str(ROOT), *sys.path]),
             },
         )
         contents.add(path.read_bytes())
@@ -313,7 +314,9 @@ def test_a_header_of_the_largest_size_costs_little_time_and_memory(tmp_path):
     path.write_bytes(packed(**many))
     assert 9_000_000 < path.stat().st_size < model_file.MAX_BYTES
 
-    sentence = in_a_box("models.load(path)", path, imports="from tasks import models")
+    sentence = in_a_box(
+        "model_file.load(path)", path, imports="from tasks.modeling import model_file"
+    )
     assert "holds {'0': ('F32', (0,)), '1': ('F32', (0,)), '10': (" in sentence
     assert len(sentence) < 2100
 

@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, idx_bytes
 from PIL import Image, ImageDraw
 
-from tasks.dataset.spec import Form, Kind
+from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.download import Download, download
 from tasks.onboarding import infer_card
 from tasks.rawdata.idx import FILES
@@ -28,11 +28,11 @@ def npz(path, **arrays):
     return str(path)
 
 
-def survey(source):
-    return infer_card.survey(source, "some data")
+def infer(source):
+    return infer_card.infer(source, "some data")
 
 
-def album(folder, draw, count=20, classes=("bar", "ring")):
+def class_folders(folder, draw, count=20, classes=("bar", "ring")):
     """Class-named folders of drawings, no two alike."""
     for kind in classes:
         (folder / kind).mkdir(parents=True)
@@ -64,18 +64,18 @@ def tile(kind, number):
 
 
 def test_an_npz_without_a_test_part_is_cut_by_sixths(tmp_path):
-    found = survey(npz(tmp_path / "a.npz", X=NOISE, y=KINDS))
+    found = infer(npz(tmp_path / "a.npz", X=NOISE, y=KINDS))
 
-    assert found.kind == Kind(
+    assert found.spec == DatasetSpec(
         title="some data",
-        form=Form(shape=(6, 5), brightest=255, box=None),
+        form=ImageSpec(shape=(6, 5), brightest=255, box=None),
         classes=("0", "1", "2"),
     )
-    assert found.recipe == convert.Recipe(arrays={"train": ("X", "y")}, test=20)
+    assert found.conversion == convert.Conversion(arrays={"train": ("X", "y")}, test=20)
     assert [len(found.train.labels), len(found.test.labels)] == [100, 20]
     assert found.validation == 16
     assert found.found == ["120 images of 6 x 5", "3 classes: 0, 1, 2"]
-    assert found.guesses == [
+    assert found.assumptions == [
         "train: the images are `X`, their labels `y`",
         "the classes are called as their labels",
         "test: the last 20 of 120 images",
@@ -94,9 +94,13 @@ def test_parts_of_their_own_are_kept(tmp_path):
         for kind, values in (("images", NOISE), ("labels", KINDS))
     }
 
-    found = survey(npz(tmp_path / "a.npz", **parts))
+    found = infer(npz(tmp_path / "a.npz", **parts))
 
-    assert (found.recipe.test, found.recipe.seed, found.validation) == (None, None, 20)
+    assert (found.conversion.test, found.conversion.seed, found.validation) == (
+        None,
+        None,
+        20,
+    )
     assert found.train.labels.tolist() == KINDS[:100].tolist()
 
 
@@ -112,24 +116,24 @@ def test_parts_of_their_own_are_kept(tmp_path):
     ],
 )
 def test_the_brightest_is_the_next_that_people_use(tmp_path, images, brightest):
-    found = survey(npz(tmp_path / "a.npz", X=images, y=KINDS))
+    found = infer(npz(tmp_path / "a.npz", X=images, y=KINDS))
 
-    assert found.kind.form.brightest == brightest
+    assert found.spec.form.brightest == brightest
 
 
 def test_names_are_those_of_the_labels_and_may_need_cleaning(tmp_path):
     names = np.array(["a/b", "T-shirt", "été"])
-    found = survey(npz(tmp_path / "a.npz", X=NOISE, y=names[KINDS]))
+    found = infer(npz(tmp_path / "a.npz", X=NOISE, y=names[KINDS]))
 
-    assert found.kind.classes == ("T-shirt", "a b", "été")
-    assert found.recipe.labels == ("T-shirt", "a/b", "été")
+    assert found.spec.classes == ("T-shirt", "a b", "été")
+    assert found.conversion.labels == ("T-shirt", "a/b", "été")
 
 
 def test_labels_that_do_not_count_from_0_are_named_and_kept(tmp_path):
-    found = survey(npz(tmp_path / "a.npz", X=NOISE, y=KINDS * 2 + 1))
+    found = infer(npz(tmp_path / "a.npz", X=NOISE, y=KINDS * 2 + 1))
 
-    assert found.recipe.labels == (1, 3, 5)
-    assert found.kind.classes == ("1", "3", "5")
+    assert found.conversion.labels == (1, 3, 5)
+    assert found.spec.classes == ("1", "3", "5")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +146,14 @@ def test_labels_that_do_not_count_from_0_are_named_and_kept(tmp_path):
 )
 def test_labels_that_make_no_classes_are_refused(tmp_path, labels, sentence):
     with pytest.raises(BadInput, match=sentence):
-        survey(npz(tmp_path / "a.npz", X=NOISE, y=labels))
+        infer(npz(tmp_path / "a.npz", X=NOISE, y=labels))
 
 
 def test_what_comes_class_by_class_is_shuffled(tmp_path):
-    found = survey(npz(tmp_path / "a.npz", X=NOISE, y=np.sort(KINDS)))
+    found = infer(npz(tmp_path / "a.npz", X=NOISE, y=np.sort(KINDS)))
 
-    assert found.recipe.seed == 0
-    assert "come class by class: they are shuffled (seed 0)" in found.guesses[2]
+    assert found.conversion.seed == 0
+    assert "come class by class: they are shuffled (seed 0)" in found.assumptions[2]
     assert len(set(found.test.labels)) == 3
 
 
@@ -157,7 +161,7 @@ def test_images_there_twice_and_blank_ones_are_counted_and_left_out(tmp_path):
     images = np.concatenate([NOISE, NOISE[:3], np.zeros((2, 6, 5), np.uint8)])
     labels = np.concatenate([KINDS, KINDS[:3], [0, 1]])
 
-    found = survey(npz(tmp_path / "a.npz", X=images, y=labels))
+    found = infer(npz(tmp_path / "a.npz", X=images, y=labels))
 
     assert found.found[0] == "125 images of 6 x 5"
     assert found.found[2:] == [
@@ -176,47 +180,47 @@ def idx_folder(folder, images=NOISE, labels=KINDS):
 
 
 def test_idx_files_are_taken_as_they_are(tmp_path):
-    found = survey(idx_folder(tmp_path / "idx"))
+    found = infer(idx_folder(tmp_path / "idx"))
 
-    assert found.recipe is None
+    assert found.conversion is None
     assert found.train.images.tolist() == NOISE[20:].tolist()
 
 
 @pytest.mark.parametrize(
-    ("labels", "recipe"),
+    ("labels", "conversion"),
     [
-        (KINDS + 1, convert.Recipe(labels=(1, 2, 3))),
-        (np.r_[KINDS[:20], np.sort(KINDS[20:])], convert.Recipe(seed=0)),
+        (KINDS + 1, convert.Conversion(labels=(1, 2, 3))),
+        (np.r_[KINDS[:20], np.sort(KINDS[20:])], convert.Conversion(seed=0)),
     ],
 )
-def test_idx_files_that_need_it_are_made_anew(tmp_path, labels, recipe):
-    assert survey(idx_folder(tmp_path / "idx", labels=labels)).recipe == recipe
+def test_idx_files_that_need_it_are_made_anew(tmp_path, labels, conversion):
+    assert infer(idx_folder(tmp_path / "idx", labels=labels)).conversion == conversion
 
 
 def test_scans_of_several_sizes_get_mnists_form(tmp_path):
-    found = survey(album(tmp_path / "album", scan))
+    found = infer(class_folders(tmp_path / "album", scan))
 
-    assert found.kind.form == Form(shape=(28, 28), brightest=255, box=20)
-    assert "they look like ink on paper" in found.guesses[1]
+    assert found.spec.form == ImageSpec(shape=(28, 28), brightest=255, box=20)
+    assert "they look like ink on paper" in found.assumptions[1]
     assert found.train.images.max() == 255
     assert found.train.images[:, 0].max() == 0
 
 
 def test_photographs_are_scaled_as_a_whole(tmp_path):
-    found = survey(album(tmp_path / "album", photograph))
+    found = infer(class_folders(tmp_path / "album", photograph))
 
-    assert found.kind.form == Form(shape=(28, 28), brightest=255, box=None)
-    assert found.guesses[1].startswith("they are no ink on paper")
+    assert found.spec.form == ImageSpec(shape=(28, 28), brightest=255, box=None)
+    assert found.assumptions[1].startswith("they are no ink on paper")
 
 
 def test_small_images_of_one_size_are_taken_as_they_are(tmp_path):
-    source = album(tmp_path / "album", tile)
+    source = class_folders(tmp_path / "album", tile)
     (tmp_path / "album" / "bar" / "readme.txt").touch()
 
-    found = survey(source)
+    found = infer(source)
 
-    assert found.kind.form == Form(shape=(8, 9), brightest=16, box=None)
-    assert found.guesses[1] == (
+    assert found.spec.form == ImageSpec(shape=(8, 9), brightest=16, box=None)
+    assert found.assumptions[1] == (
         "the images are all of one size, and are taken as they are"
     )
     assert "1 other files are passed over" in found.found
@@ -230,11 +234,11 @@ def test_images_made_as_mnists_are_told(tmp_path):
     images = np.zeros((COUNT, 28, 28), np.uint8)
     images[:, 4:24, 6:22] = RNG.integers(100, 255, (COUNT, 20, 16))
 
-    found = survey(npz(tmp_path / "a.npz", X=images, y=KINDS))
+    found = infer(npz(tmp_path / "a.npz", X=images, y=KINDS))
 
-    assert found.kind.form.box == 20
-    moved = survey(npz(tmp_path / "a.npz", X=np.roll(images, 3, axis=1), y=KINDS))
-    assert moved.kind.form.box is None
+    assert found.spec.form.box == 20
+    moved = infer(npz(tmp_path / "a.npz", X=np.roll(images, 3, axis=1), y=KINDS))
+    assert moved.spec.form.box is None
 
 
 @pytest.mark.parametrize(
@@ -252,61 +256,61 @@ def test_a_name_is_made_of_the_folders(called, name):
 
 def test_the_sheet_that_is_written_makes_the_same_files(tmp_path):
     source = npz(tmp_path / 'a "b": #1.npz', X=NOISE, y=np.sort(KINDS))
-    found = survey(source)
+    found = infer(source)
 
     path = infer_card.write(found, "noise", tmp_path / "datasets")
 
     section = params.load("download", Download, path)
-    kind = params.load("images", Kind, path)
+    kind = params.load("images", DatasetSpec, path)
     assert section.sources == (source,)
     download(section, tmp_path / "raw", kind)
     assert (
         hashlib.sha256((tmp_path / "raw" / FILES[0]).read_bytes()).hexdigest()
         == (section.sha256[FILES[0]])
     )
-    sheet = yaml.safe_load(path.read_text())
-    assert sheet["validate"]["counts"] == {"train": 100, "test": 20}
-    low, high = sheet["validate"]["mean_ink"]
+    card = yaml.safe_load(path.read_text())
+    assert card["validate"]["counts"] == {"train": 100, "test": 20}
+    low, high = card["validate"]["mean_ink"]
     means = NOISE.mean(axis=(1, 2))
     assert low < means.min() < means.max() < high
-    assert sheet["normalize"] == {"validation": 16}
-    assert sheet["report"] == {"loss": {}, "accuracy": {}, "suspicious": None}
+    assert card["normalize"] == {"validation": 16}
+    assert card["report"] == {"loss": {}, "accuracy": {}, "suspicious": None}
 
 
 def test_a_sheet_that_the_data_breaks_is_not_written(tmp_path):
-    found = survey(npz(tmp_path / "a.npz", X=NOISE, y=KINDS))
-    form = Form(shape=(6, 5), brightest=240, box=None)
-    kind = Kind(title="noise", form=form, classes=found.kind.classes)
-    found = dataclasses.replace(found, kind=kind)
+    found = infer(npz(tmp_path / "a.npz", X=NOISE, y=KINDS))
+    form = ImageSpec(shape=(6, 5), brightest=240, box=None)
+    kind = DatasetSpec(title="noise", form=form, classes=found.spec.classes)
+    found = dataclasses.replace(found, spec=kind)
 
-    with pytest.raises(BadInput, match="breaks its data sheet"):
+    with pytest.raises(BadInput, match="breaks its dataset card"):
         infer_card.write(found, "noise", tmp_path / "datasets")
     assert not (tmp_path / "datasets").exists()
 
 
 def test_a_name_that_yaml_does_not_take_is_refused(tmp_path):
-    found = survey(npz(tmp_path / "a\u2028.npz", X=NOISE, y=KINDS))
+    found = infer(npz(tmp_path / "a\u2028.npz", X=NOISE, y=KINDS))
 
-    with pytest.raises(BadInput, match="can't be written into a data sheet; rename"):
+    with pytest.raises(BadInput, match="can't be written into a dataset card; rename"):
         infer_card.write(found, "noise", tmp_path)
 
 
 def test_the_sheet_of_larger_files_allows_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(infer_card.sources, "MAX_BYTES", 1000)
-    found = survey(idx_folder(tmp_path / "idx"))
+    monkeypatch.setattr(infer_card.fetch, "MAX_BYTES", 1000)
+    found = infer(idx_folder(tmp_path / "idx"))
 
     path = infer_card.write(found, "noise", tmp_path)
 
     section = params.load("download", Download, path)
     assert section.max_bytes == 3016
-    download(section, tmp_path / "raw", params.load("images", Kind, path))
+    download(section, tmp_path / "raw", params.load("images", DatasetSpec, path))
 
 
 def test_the_sheet_of_the_digits_is_still_what_the_command_finds():
-    found = infer_card.survey(convert.DIGITS, "digits")
-    kind = params.load("images", Kind, ROOT / "datasets" / "digits.yaml")
+    found = infer_card.infer(convert.DIGITS, "digits")
+    kind = params.load("images", DatasetSpec, ROOT / "datasets" / "digits.yaml")
 
-    assert (found.kind.form, found.kind.classes) == (kind.form, kind.classes)
+    assert (found.spec.form, found.spec.classes) == (kind.form, kind.classes)
     assert found.found == [
         "1797 images of 8 x 8",
         f"10 classes: {', '.join('0123456789')}",

@@ -4,20 +4,20 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from tasks.dataset.spec import Kind
+from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download
 from tasks.normalize import Normalize
 from tasks.rawdata import dataset_card
-from tasks.rawdata.dataset_card import Known
+from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime.params import BadInput, load
 from tasks.validate import Validate
 
 SECTIONS = {
-    "images": Kind,
+    "images": DatasetSpec,
     "download": Download,
     "validate": Validate,
     "normalize": Normalize,
-    "report": Known,
+    "report": ReportedResults,
 }
 
 
@@ -31,7 +31,7 @@ def root(tmp_path, monkeypatch):
 def test_the_data_sheet_is_the_one_that_params_yaml_names(root):
     (root / "params.yaml").write_text("dataset: mnist")
     assert (
-        dataset_card.chosen().read_bytes()
+        dataset_card.selected().read_bytes()
         == (root / "datasets/mnist.yaml").read_bytes()
     )
 
@@ -48,7 +48,7 @@ def test_the_data_sheet_is_the_one_that_params_yaml_names(root):
 def test_a_name_of_no_data_sheet_is_one_sentence(root, dataset, sentence):
     (root / "params.yaml").write_text(f"dataset: {dataset}")
     with pytest.raises(BadInput, match=sentence):
-        dataset_card.chosen()
+        dataset_card.selected()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "datasets").glob("*.yaml")))

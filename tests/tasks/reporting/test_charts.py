@@ -22,7 +22,7 @@ def test_counts_are_shares_of_their_split():
 
 def test_ink_is_drawn_by_its_quantiles():
     values = np.arange(101.0)
-    axes = charts.ink({"4": values, "9": values + 10}, 255)
+    axes = charts.mean_pixels({"4": values, "9": values + 10}, 255)
     (middles,) = axes.lines
     assert middles.get_ydata().tolist() == [50, 60]
     thin, thick = axes.collections
@@ -71,7 +71,7 @@ def test_reliability_is_the_bins_as_they_are():
 
 def test_what_is_kept_is_the_most_certain():
     right = np.array([True] * 90 + [False] * 10)
-    axes = charts.kept({"a": right}, COLOURS, 0.5)
+    axes = charts.selective_accuracy({"a": right}, COLOURS, 0.5)
     share, accuracy = axes.lines[0].get_data()
     at = dict(zip(share.round().astype(int).tolist(), accuracy, strict=True))
     assert at[90] == 1

@@ -35,7 +35,7 @@ STEPS = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty project: the real params.yaml and data sheets, and nothing else."""
+    """An empty project: the real params.yaml and dataset cards, and nothing else."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     monkeypatch.chdir(tmp_path)
@@ -196,7 +196,7 @@ def slowly(path, **options):
     unlink(path, **options)
 
 Path.unlink = slowly
-command.run(main)
+cli.run(main)
 """
 
 

@@ -15,7 +15,7 @@ from tasks.baseline import Baseline
 from tasks.evaluate import Evaluate
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput, Settings, load
-from tasks.train import Train
+from tasks.training.settings import Train
 
 
 class Example(Settings):
@@ -52,29 +52,29 @@ def test_a_section_becomes_its_settings(tmp_path):
         ("example: {size: '3'}", "`example.size` is '3', but input should be"),
         ("example: {size: 3.0}", "`example.size` is 3.0, but input should be"),
         ("example: {size: 3, names: [true]}", "`example.names.0` is True, but"),
-        ("example: {size: 3, share: yes}", "`example.share` is True, but"),
+        ("example: {size: 3, share: yes}", "`example.share` is 'yes', but"),
         ("example: {size: 3, share: .nan}", "`example.share` is nan, but input should"),
         ("example: {size: 3, share: -.inf}", "`example.share` is -inf, but input"),
         ("example: {size: 3, share: 1e999}", "`example.share` is inf, but input"),
-        ("example: {size: 3, size: 4}", "a key stands twice in this mapping"),
-        ("example: {size: 3}\nexample: {size: 4}", "a key stands twice"),
-        ("example: {? [a] : 1}", "found unhashable key"),
-        ("example: &a [*a]", "an alias; write the value out"),
-        ("a: &a {size: 3}\nexample: {<<: *a}", "an alias; write the value out"),
-        ("example: {<<: {size: 3}, size: 4}", "a key stands twice"),
-        ("example: " + "[" * 999, "nested too deep"),
-        ("- " * 999, "nested too deep"),
-        ("example: {size: 99999999999999999999}", "a number too large"),
-        ("example: {size: 0x" + "f" * 9999 + "}", "a number too large"),
-        ("example: {size: " + "9" * 9999 + "}", "is not valid YAML: Exceeds the limit"),
-        ("example: 2026-13-45", "could not determine a constructor for the tag"),
-        ("example: !!set {a}", "could not determine a constructor for the tag"),
-        ("example: !!python/name:os.system", "could not determine a constructor"),
-        ("example: !!bool x", "is not valid YAML: 'x'"),
-        ("example: !!int ''", "is not valid YAML: string index out of range"),
+        ("example: {size: 3, size: 4}", "duplicate key `size`, line 1, column 20."),
+        ("example: {size: 3}\nexample: {size: 4}", "duplicate key `example`, line 2"),
+        ("example: {? [a] : 1}", "a key must be a single value"),
+        ("example: &a [*a]", "anchors and aliases are not supported"),
+        ("a: &a {size: 3}\nexample: {<<: *a}", "anchors and aliases are not"),
+        ("example: {<<: {size: 3}, size: 4}", "merge keys are not supported"),
+        ("example: " + "[" * 999, "nested more than 20 deep"),
+        ("- " * 999, "nested more than 20 deep"),
+        ("example: {size: 99999999999999999999}", "integer of more than 64 bits"),
+        ("example: {size: 0x" + "f" * 9999 + "}", "integer of more than 64 bits"),
+        ("example: {size: " + "9" * 9999 + "}", "is not valid YAML: invalid int"),
+        ("example: 2026-13-45", "unsupported type `timestamp`; quote it"),
+        ("example: !!set {a}", "unsupported type `set`"),
+        ("example: !!python/name:os.system", "unsupported type `python/name"),
+        ("example: !!bool x", "is not valid YAML: invalid bool, line 1"),
+        ("example: !!int ''", "is not valid YAML: invalid int, line 1"),
         ("example: {size: 3, '\\e[2J': 1}", r"`example.\e[2J` is not a known key"),
         ('example: {size: "\\e[2J\\n"}', r"`example.size` is '\x1b[2J\n', but"),
-        ('example: {size: "\\ud800"}', r"`example.size` is '\ud800', but"),
+        ('example: {size: "\\ud800"}', "is not valid YAML"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, sentence):
@@ -119,12 +119,6 @@ def test_a_file_is_read_to_a_size(tmp_path):
     path = written(tmp_path, "example: {size: 3} #" + "x" * 100_000)
     with pytest.raises(BadInput, match="has more than 100,000 bytes"):
         load("example", Example, path)
-
-
-def test_a_number_may_be_written_as_dvc_writes_it(tmp_path):
-    for text, number in (("1e-05", 1e-05), ("-2E3", -2000), (".5e+1", 5), ("3", 3)):
-        path = written(tmp_path, f"example: {{size: 3, share: {text}}}")
-        assert load("example", Example, path).share == number
 
 
 # Each would take hours or all memory, were it not for one of the bounds.

@@ -14,24 +14,24 @@ from box import in_a_box
 from conftest import ROOT, idx_bytes
 from PIL import Image
 
-from tasks.dataset.spec import Form, Kind
+from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.download import Download, download
 from tasks.rawdata.dataset_card import FOLDER
 from tasks.rawdata.idx import FILES
 from tasks.runtime import params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert
-from tasks.sources.convert import Recipe
+from tasks.sources.convert import Conversion
 
-FORM = Form(shape=(3, 4), brightest=255, box=None)
-KIND = Kind(title="marks", form=FORM, classes=("cross", "line"))
+FORM = ImageSpec(shape=(3, 4), brightest=255, box=None)
+KIND = DatasetSpec(title="marks", form=FORM, classes=("cross", "line"))
 SHADES = np.arange(5, 255, 25, dtype=np.uint8)
 # Ten images of 3x4: a shade in a corner, and another in the middle.
 IMAGES = np.zeros((10, 3, 4), np.uint8)
 IMAGES[:, 0, 0], IMAGES[:, 1, 1] = SHADES, 255
 LABELS = np.array([0, 1] * 5)
 WORDS = np.array(["cross", "line"] * 5)
-CUT = Recipe(test=4)
+CUT = Conversion(test=4)
 
 
 def saved(path, **arrays):
@@ -39,7 +39,7 @@ def saved(path, **arrays):
     return str(path)
 
 
-def album(folder, images=IMAGES, words=WORDS):
+def class_folders(folder, images=IMAGES, words=WORDS):
     for row, (image, word) in enumerate(zip(images, words, strict=True)):
         (folder / word).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / word / f"{row:02}.png")
@@ -71,18 +71,20 @@ def hashes(contents):
     return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
 
 
-def made(source, recipe=CUT, kind=KIND):
-    """The four files that are made of a bundle, whatever the sheet's hashes."""
-    parts, notes = convert.read(source, recipe.arrays, kind.form)
+def made(source, conversion=CUT, kind=KIND):
+    """The four files that a source is converted to, whatever the card's hashes."""
+    parts, notes = convert.read(source, conversion.arrays, kind.form)
     parts, dropped = convert.distinct(parts)
-    return convert.files(*convert.split(parts, recipe, kind.classes)), notes + dropped
+    return convert.files(
+        *convert.split(parts, conversion, kind.classes)
+    ), notes + dropped
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_folder_of_idx_files_gives_them_back(tmp_path, zipped):
     source = idx_folder(tmp_path / "idx", zipped=zipped)
 
-    assert made(source, Recipe()) == (WANTED, [])
+    assert made(source, Conversion()) == (WANTED, [])
 
 
 PARTED = {
@@ -94,7 +96,7 @@ PARTED = {
 
 
 @pytest.mark.parametrize(
-    ("arrays", "recipe"),
+    ("arrays", "conversion"),
     [
         ({"images": IMAGES, "labels": LABELS}, CUT),
         ({"X": IMAGES, "y": LABELS[:, None]}, CUT),
@@ -105,7 +107,7 @@ PARTED = {
         ({"images": (IMAGES / 255).astype("f2"), "labels": LABELS}, CUT),
         ({"images": IMAGES.astype(float), "labels": LABELS}, CUT),
         ({"images": np.stack([IMAGES] * 3, axis=-1), "labels": LABELS}, CUT),
-        (PARTED, Recipe()),
+        (PARTED, Conversion()),
         (
             {
                 "train_images": IMAGES[:4],
@@ -115,25 +117,25 @@ PARTED = {
                 "test_images": IMAGES[6:],
                 "test_labels": LABELS[6:],
             },
-            Recipe(),
+            Conversion(),
         ),
         (
             {"pictures": IMAGES, "kinds": LABELS + 7},
-            Recipe(test=4, labels=(7, 8), arrays={"train": ("pictures", "kinds")}),
+            Conversion(test=4, labels=(7, 8), arrays={"train": ("pictures", "kinds")}),
         ),
     ],
 )
-def test_arrays_of_any_usual_kind_become_the_same_files(tmp_path, arrays, recipe):
+def test_arrays_of_any_usual_kind_become_the_same_files(tmp_path, arrays, conversion):
     source = saved(tmp_path / "marks.npz", **arrays)
 
-    assert made(source, recipe)[0] == WANTED
+    assert made(source, conversion)[0] == WANTED
 
 
 def test_rows_of_pixels_are_square_images_and_yes_and_no_are_1_and_0(tmp_path):
     rows = np.eye(9, dtype=bool)[:8]
     source = saved(tmp_path / "rows.npz", X=rows, y=LABELS[:8])
 
-    contents, notes = made(source, Recipe(test=3))
+    contents, notes = made(source, Conversion(test=3))
 
     assert contents[FILES[0]] == idx_bytes(rows[:5].reshape(5, 3, 3))
     assert notes == ["each row of 9 pixels is an image of 3 x 3"]
@@ -153,7 +155,7 @@ def test_colours_become_grey_as_pillow_makes_them(tmp_path):
 
 
 def test_class_named_folders_are_read_in_the_order_of_their_names(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     (tmp_path / "album" / "cross" / "notes.txt").touch()
     (tmp_path / "album" / ".hidden").mkdir()
     by_class = np.argsort(LABELS, kind="stable")
@@ -166,9 +168,9 @@ def test_class_named_folders_are_read_in_the_order_of_their_names(tmp_path):
 
 def test_folders_named_after_the_parts_hold_folders_named_after_classes(tmp_path):
     for part, rows in (("train", [0, 1, 2]), ("val", [4, 5]), ("Test", [7, 8])):
-        album(tmp_path / "album" / part, IMAGES[rows], WORDS[rows])
+        class_folders(tmp_path / "album" / part, IMAGES[rows], WORDS[rows])
 
-    contents, _ = made(str(tmp_path / "album"), Recipe())
+    contents, _ = made(str(tmp_path / "album"), Conversion())
 
     assert contents[FILES[0]] == idx_bytes(IMAGES[[0, 2, 1, 4, 5]])
     assert contents[FILES[3]] == idx_bytes(LABELS[[8, 7]])
@@ -177,16 +179,16 @@ def test_folders_named_after_the_parts_hold_folders_named_after_classes(tmp_path
 def test_images_of_another_size_are_brought_to_the_form(tmp_path):
     large = IMAGES.repeat(10, axis=1).repeat(10, axis=2)
 
-    contents, _ = made(album(tmp_path / "album", large))
+    contents, _ = made(class_folders(tmp_path / "album", large))
 
     assert contents[FILES[0]][:16] == WANTED[FILES[0]][:16]
     assert contents[FILES[0]] != WANTED[FILES[0]]
 
 
 def test_the_digits_of_scikit_learn_are_as_their_sheet_says():
-    sheet = ROOT / FOLDER / "digits.yaml"
-    section = params.load("download", Download, sheet)
-    kind = params.load("images", Kind, sheet)
+    card = ROOT / FOLDER / "digits.yaml"
+    section = params.load("download", Download, card)
+    kind = params.load("images", DatasetSpec, card)
 
     contents, notes = convert.to_idx_files(
         "sklearn:digits", section.bundle, kind, section.sha256
@@ -199,12 +201,12 @@ def test_the_digits_of_scikit_learn_are_as_their_sheet_says():
 def test_training_images_are_shuffled_by_the_seed_and_the_test_is_what_is_last(
     tmp_path,
 ):
-    source = album(tmp_path / "album")
-    recipe = Recipe(test=4, seed=0)
+    source = class_folders(tmp_path / "album")
+    conversion = Conversion(test=4, seed=0)
 
-    contents, _ = made(source, recipe)
+    contents, _ = made(source, conversion)
 
-    assert contents == made(source, recipe)[0]
+    assert contents == made(source, conversion)[0]
     by_class = np.argsort(LABELS, kind="stable")
     order = np.random.default_rng(0).permutation(10)
     assert contents[FILES[3]] == idx_bytes(LABELS[by_class][order[6:]])
@@ -220,7 +222,7 @@ def test_an_image_stays_once_in_the_test_rather_than_in_training(tmp_path):
         y_test=LABELS[6:],
     )
 
-    assert made(source, Recipe()) == (
+    assert made(source, Conversion()) == (
         WANTED,
         [
             "1 blank images are left out",
@@ -230,7 +232,7 @@ def test_an_image_stays_once_in_the_test_rather_than_in_training(tmp_path):
 
 
 def test_an_image_of_two_classes_is_refused_and_named(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     Image.fromarray(IMAGES[0]).save(tmp_path / "album" / "line" / "again.png")
 
     with pytest.raises(
@@ -257,7 +259,7 @@ def test_download_makes_the_files_of_a_bundle(tmp_path, section, capsys):
 @pytest.mark.parametrize("change", ["value", "more", "form"])
 def test_data_that_changed_is_refused_with_what_to_do(tmp_path, section, change):
     folder, kind = tmp_path / "album", KIND
-    source = album(folder)
+    source = class_folders(folder)
     section["sha256"] = hashes(made(source)[0])
     settled = Download(**section, sources=[source])
     download(settled, tmp_path / "raw", kind)
@@ -269,8 +271,8 @@ def test_data_that_changed_is_refused_with_what_to_do(tmp_path, section, change)
         case "more":
             Image.fromarray(other).save(folder / "cross" / "10.png")
         case "form":
-            form = Form(shape=(5, 5), brightest=255, box=None)
-            kind = Kind(title="marks", form=form, classes=KIND.classes)
+            form = ImageSpec(shape=(5, 5), brightest=255, box=None)
+            kind = DatasetSpec(title="marks", form=form, classes=KIND.classes)
 
     with pytest.raises(
         BadInput,
@@ -293,7 +295,7 @@ def test_files_that_changed_are_refused_with_what_to_do(tmp_path, section):
 
 
 def test_a_sheet_may_allow_larger_files(tmp_path, section, monkeypatch):
-    monkeypatch.setattr(convert.sources, "MAX_BYTES", 80)
+    monkeypatch.setattr(convert.fetch, "MAX_BYTES", 80)
     source = idx_folder(tmp_path / "idx", zipped=True)
     section |= {"bundle": None, "sources": [source]}
 
@@ -303,20 +305,20 @@ def test_a_sheet_may_allow_larger_files(tmp_path, section, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "sentence"),
+    ("conversion", "sentence"),
     [
-        (Recipe(), "no test images of its own; say by `download.bundle.test`"),
-        (Recipe(test=10), "`download.bundle.test` is 10, but there are only 10"),
-        (Recipe(test=4, labels=("cross", "dot")), "label 'line', which is none of"),
-        (Recipe(test=4, arrays={"train": ("X", "z")}), "npz has no array z"),
-        (Recipe(test=4, arrays={"test": ("X", "y")}), "names none for `train`"),
+        (Conversion(), "no test images of its own; say by `download.bundle.test`"),
+        (Conversion(test=10), "`download.bundle.test` is 10, but there are only 10"),
+        (Conversion(test=4, labels=("cross", "dot")), "label 'line', which is none of"),
+        (Conversion(test=4, arrays={"train": ("X", "z")}), "npz has no array z"),
+        (Conversion(test=4, arrays={"test": ("X", "y")}), "names none for `train`"),
     ],
 )
-def test_a_recipe_that_does_not_fit_has_its_sentence(tmp_path, recipe, sentence):
+def test_a_conversion_that_does_not_fit_is_refused(tmp_path, conversion, sentence):
     source = saved(tmp_path / "marks.npz", X=IMAGES, y=WORDS)
 
     with pytest.raises(BadInput, match=sentence):
-        made(source, recipe)
+        made(source, conversion)
 
 
 def test_images_held_out_from_data_with_a_test_of_its_own_are_refused(tmp_path):
@@ -418,7 +420,10 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
         archive.writestr("y.npy", npy(LABELS))
 
     said = in_a_box(
-        "npz.read(path, ['X', 'y'])", path, "from tasks import npz", memory=200 << 20
+        "npz.read(path, ['X', 'y'])",
+        path,
+        "from tasks.sources import npz",
+        memory=200 << 20,
     )
 
     assert said == f"X of {path} unpacks to more than 2,147,483,648 bytes."
@@ -430,14 +435,17 @@ def test_a_bomb_that_says_it_is_small_gives_no_more_than_it_says(tmp_path):
     path.write_bytes(path.read_bytes().replace(size, struct.pack("<I", 1000)))
 
     said = in_a_box(
-        "npz.read(path, ['X', 'y'])", path, "from tasks import npz", memory=200 << 20
+        "npz.read(path, ['X', 'y'])",
+        path,
+        "from tasks.sources import npz",
+        memory=200 << 20,
     )
 
     assert "is no whole .npz file: Bad CRC-32" in said
 
 
 def test_images_that_cannot_be_read_are_refused_with_their_number(tmp_path):
-    source = album(tmp_path / "album")
+    source = class_folders(tmp_path / "album")
     for row in (2, 6):
         (tmp_path / "album" / "cross" / f"{row:02}.png").write_bytes(b"GIF89a")
 

@@ -2,7 +2,6 @@ import gzip
 import socket
 import ssl
 import stat
-import struct
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,12 +17,20 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
+from faulty_pages import (
+    CONTENT,
+    chunked_without_end,
+    cut,
+    moved,
+    raw,
+    silence,
+    stall,
+    trickle,
+)
 from webserver import answer, serving, status
 
 from tasks.runtime.params import BadInput
 from tasks.sources.http import Mirror, Missing, Session, Unavailable, within
-
-CONTENT = bytes(range(256)) * 1000
 
 
 @pytest.fixture
@@ -54,14 +61,6 @@ def whole(content, origin):
 def part_of(mirror):
     (part,) = mirror.partial.glob("*-file.part")
     return part
-
-
-def cut(handler):
-    """A page that announces all and breaks off after 100,000 bytes."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
-    handler.end_headers()
-    handler.wfile.write(CONTENT[:100_000])
 
 
 def test_a_file_is_fetched_whole(web, mirror):
@@ -132,15 +131,6 @@ def test_another_file_under_the_right_name_is_refused_and_not_kept(web, mirror):
     assert len(web.asked) == 1
 
 
-def chunked_without_end(handler):
-    """A page that announces no length and never ends by itself."""
-    handler.send_response(200)
-    handler.send_header("Transfer-Encoding", "chunked")
-    handler.end_headers()
-    for _ in range(1000):
-        handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
-
-
 @pytest.mark.parametrize("page", [bytes(300_001), chunked_without_end])
 def test_a_file_that_is_too_large_is_given_up_and_not_kept(web, mirror, page):
     web.pages["/file"] = page
@@ -191,19 +181,6 @@ def test_a_status_tells_what_may_pass_from_what_will_not(
     assert type(refused.value) is kind
 
 
-def stall(handler):
-    """A page whose head comes, and nothing more for a while."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    time.sleep(5)
-
-
-def silence(_handler):
-    """A page of which nothing comes for a while."""
-    time.sleep(5)
-
-
 @pytest.mark.parametrize("page", [stall, silence])
 def test_silence_is_borne_for_the_timeout_only(web, mirror, page):
     web.pages["/file"] = page
@@ -212,16 +189,6 @@ def test_silence_is_borne_for_the_timeout_only(web, mirror, page):
     with pytest.raises(Unavailable, match=r"/file gave no answer for 0.2 s"):
         mirror.get(f"{web.url}/file", whole)
     assert time.monotonic() - start < 3
-
-
-def trickle(handler):
-    """A page that gives a byte at a time, each well before the timeout."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
-    handler.end_headers()
-    for byte in CONTENT[:100]:
-        handler.wfile.write(bytes([byte]))
-        time.sleep(0.05)
 
 
 def test_a_trickle_is_borne_until_the_deadline_and_kept(web, tmp_path):
@@ -310,19 +277,6 @@ def test_what_is_no_address_is_refused_for_good(mirror, url):
     assert not isinstance(refused.value, Unavailable)
 
 
-def moved(target, body=b""):
-    """A page that leads to another address."""
-
-    def page(handler):
-        handler.send_response(302)
-        handler.send_header("Location", target)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return page
-
-
 @pytest.mark.parametrize("target", ["/file", "file", "{}/file"])
 def test_a_redirect_leads_to_the_file(web, mirror, target):
     web.pages["/moved"] = moved(target.format(web.url))
@@ -377,20 +331,6 @@ def test_what_a_redirect_says_besides_is_not_read(web, mirror):
     web.pages["/moved"] = chatty
     assert mirror.get(f"{web.url}/moved", whole) == CONTENT
     assert sum(written) < 30_000_000, "no more than the buffers of the network hold"
-
-
-def raw(*parts, reset=False):
-    """A page of bytes as they are, which need not be HTTP."""
-
-    def page(handler):
-        for part in parts:
-            handler.wfile.write(part)
-        if reset:
-            linger = struct.pack("ii", 1, 0)
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            handler.connection.close()
-
-    return page
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -303,9 +303,9 @@ def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
     (tmp_path / "bomb").write_bytes(content)
 
     sentence = in_a_box(
-        "pickles.read(content, 'evil', shape=(2, 2))",
+        "lesson_pickle.read(content, 'evil', shape=(2, 2))",
         tmp_path / "bomb",
-        imports="from tasks import pickles; content = path.read_bytes()",
+        imports="from tasks.sources import lesson_pickle; content = path.read_bytes()",
     )
     assert re.match(f"evil is not .*{reason}.*take another source", sentence)
 

@@ -37,9 +37,9 @@ def test_windows_hold_every_image_once_with_its_class(small_windows, count):
     windows = list(data.windows(torch.Generator().manual_seed(0)))
     assert all(len(window.pixels) <= 64 for window in windows)
     found = torch.cat([number(window.pixels) for window in windows])
-    classes = torch.cat([window.classes for window in windows])
+    labels = torch.cat([window.labels for window in windows])
     assert sorted(found.tolist()) == list(range(count))
-    torch.testing.assert_close(classes, found % 3)
+    torch.testing.assert_close(labels, found % 3)
 
 
 def test_windows_are_in_random_order_only_if_asked(small_windows):

@@ -144,11 +144,11 @@ def test_plain_descent_remembers_nothing():
 
 def test_the_compiler_is_not_imported():
     program = (
-        "import sys, torch; from tasks import updates;"
+        "import sys, torch; from tasks.training import optimizers;"
         "p = torch.zeros(2); p.grad = torch.ones(2);"
         "rules = ('adam', 'sgd', 'manual', 'manual_adam');"
-        "[updates.build(rule, [p], 0.1, 0, 0.1).step() for rule in rules];"
-        "updates.build('sgd', [p], 0.1, 0.9).step();"
+        "[optimizers.build(rule, [p], 0.1, 0, 0.1).step() for rule in rules];"
+        "optimizers.build('sgd', [p], 0.1, 0.9).step();"
         "print('torch._dynamo' in sys.modules)"
     )
     said = subprocess.check_output([sys.executable, "-c", program], text=True)

@@ -1,4 +1,4 @@
-"""The data sheet's settings, and how a table that breaks it is reported."""
+"""The dataset card's settings, and how a table that breaks it is reported."""
 
 import pandas as pd
 import pytest
@@ -9,12 +9,12 @@ from pandera.errors import SchemaError
 
 from tasks.runtime.params import BadInput, load
 from tasks.validation import schemas
-from tasks.validation.schemas import Breach, DataSheet
+from tasks.validation.schemas import Breach, DataLimits
 
 
 @pytest.fixture
-def section(sheet: dict) -> DataSheet:
-    return DataSheet.model_validate(sheet["validate"])
+def section(card: dict) -> DataLimits:
+    return DataLimits.model_validate(card["validate"])
 
 
 def shares(*values: float) -> pd.DataFrame:
@@ -24,14 +24,14 @@ def shares(*values: float) -> pd.DataFrame:
     return pd.DataFrame({"class_share": values}, index=index)
 
 
-def test_a_table_that_holds_has_no_breach(section: DataSheet):
+def test_a_table_that_holds_has_no_breach(section: DataLimits):
     assert (
         schemas.breaches(schemas.of_classes(section), shares(0.089, 0.1, 0.114)) == []
     )
 
 
 def test_a_breach_says_what_should_hold_and_where_which_value_does_not(
-    section: DataSheet,
+    section: DataLimits,
 ):
     assert schemas.breaches(schemas.of_classes(section), shares(0.1, 0.5, 0.088)) == [
         Breach(
@@ -46,19 +46,19 @@ def test_a_breach_says_what_should_hold_and_where_which_value_does_not(
     ]
 
 
-def test_a_breach_counts_all_failures_but_lists_only_the_first(section: DataSheet):
+def test_a_breach_counts_all_failures_but_lists_only_the_first(section: DataLimits):
     (breach,) = schemas.breaches(schemas.of_classes(section), shares(*[0.5] * 1000))
     assert breach.count == 1000
     assert [example["class"] for example in breach.examples] == list(range(20))
 
 
-def test_the_data_are_checked_even_where_pandera_is_turned_off(section: DataSheet):
+def test_the_data_are_checked_even_where_pandera_is_turned_off(section: DataLimits):
     with config_context(validation_enabled=False):
         assert schemas.breaches(schemas.of_classes(section), shares(0.5))
 
 
 def test_a_table_without_its_column_is_a_fault_of_the_project_not_of_the_data(
-    section: DataSheet,
+    section: DataLimits,
 ):
     with pytest.raises(SchemaError, match="'class_share' not in dataframe"):
         schemas.breaches(schemas.of_classes(section), shares(0.1)[[]])
@@ -75,16 +75,14 @@ def test_a_table_without_its_column_is_a_fault_of_the_project_not_of_the_data(
         ("darkest", 0, r"`validate.darkest` is not a known key"),
     ],
 )
-def test_a_data_sheet_that_makes_no_sense_is_refused(
-    tmp_path, sheet, key, value, fault
-):
+def test_a_data_sheet_that_makes_no_sense_is_refused(tmp_path, card, key, value, fault):
     path = tmp_path / "mnist.yaml"
-    path.write_text(yaml.safe_dump({"validate": sheet["validate"] | {key: value}}))
+    path.write_text(yaml.safe_dump({"validate": card["validate"] | {key: value}}))
     with pytest.raises(BadInput, match=fault):
-        load("validate", DataSheet, path)
+        load("validate", DataLimits, path)
 
 
-def test_a_brightest_pixel_above_what_is_possible_is_one_sentence(section: DataSheet):
+def test_a_brightest_pixel_above_what_is_possible_is_one_sentence(section: DataLimits):
     dark = KIND.form.model_copy(update={"brightest": 16})
     with pytest.raises(BadInput, match="a pixel of 254 or more .*, but 16 is the most"):
         schemas.of_images(section, KIND.model_copy(update={"form": dark}))

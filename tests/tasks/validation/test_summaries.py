@@ -43,7 +43,7 @@ def test_an_image_has_one_row_with_its_label_its_ink_and_where_it_stands_again()
 
 def test_a_class_has_one_row_with_its_count_and_share_of_the_split():
     images = summaries.of_images(TRAIN, TEST, shape=(2, 2))
-    table = summaries.of_classes(images, classes=3)
+    table = summaries.of_classes(images, n_classes=3)
     assert table.reset_index().to_numpy().tolist() == [
         ["train", 0, 1, pytest.approx(1 / 3)],
         ["train", 1, 2, pytest.approx(2 / 3)],
@@ -77,9 +77,9 @@ def test_images_without_a_label_and_labels_without_an_image_have_no_row():
 def test_a_split_that_cannot_be_read_as_images_has_no_rows(unreadable: Split):
     images = summaries.of_images(unreadable, TEST, shape=(2, 2))
     assert images.index.unique("split").tolist() == ["test"]
-    assert len(summaries.of_classes(images, classes=3)) == 3
+    assert len(summaries.of_classes(images, n_classes=3)) == 3
 
     nothing = summaries.of_images(unreadable, unreadable, shape=(2, 2))
     assert nothing.empty
     assert nothing.dtypes.equals(images.dtypes)
-    assert summaries.of_classes(nothing, classes=3).empty
+    assert summaries.of_classes(nothing, n_classes=3).empty
