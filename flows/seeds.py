@@ -30,7 +30,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import experiments
+from flows.results import experiments
 from prefect_dvc import PrefectDvcError, run_flow
 from tasks.runtime import files
 from tasks.runtime.params import BadInput

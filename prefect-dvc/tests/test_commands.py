@@ -1,28 +1,44 @@
-"""A command that is no stage, as a child inside a task."""
+"""Commands that are not stages run as children of the run and return their lines."""
 
 import pytest
 
-from prefect_dvc import commands
-from prefect_dvc.processes import Children, CommandFailed, Stopped
+from prefect_dvc.commands import Commands
+from prefect_dvc.cores import Cores
+from prefect_dvc.errors import CommandFailed, Stopped, TimedOut
+from prefect_dvc.processes import Processes
 
 
-def run(tmp_path, script: str, **more) -> list[str]:
-    with Children(1) as children:
-        return commands.run(children, ["/bin/sh", "-c", script], tmp_path, **more)
+@pytest.fixture
+def processes():
+    with Processes() as processes:
+        yield processes
 
 
-def test_what_it_prints_is_said_and_returned(tmp_path):
-    said = []
-    lines = run(tmp_path, "pwd; echo $COLOUR", say=said.append, COLOUR="red")
-    assert lines == said == [str(tmp_path), "red"]
+@pytest.fixture
+def commands(processes):
+    return Commands("task", processes, Cores(1, {}, {}))
 
 
-def test_its_last_line_is_the_reason_of_its_failure(tmp_path):
-    with pytest.raises(CommandFailed) as caught:
-        run(tmp_path, "echo it is full; exit 3")
-    assert caught.value.status == 3
-    state = commands.failed(caught.value)
-    assert (state.name, state.message) == ("Failed", "it is full")
+def sh(commands, script, **options):
+    return commands.run(["/bin/sh", "-c", script], **options)
+
+
+def test_printed_lines_are_passed_on_and_returned(commands, tmp_path):
+    passed_on = []
+    lines = sh(
+        commands,
+        "pwd; echo $COLOUR",
+        cwd=tmp_path,
+        on_line=passed_on.append,
+        env={"COLOUR": "red"},
+    )
+    assert lines == passed_on == [str(tmp_path), "red"]
+
+
+def test_a_failure_has_the_last_line_as_its_reason(commands):
+    with pytest.raises(CommandFailed, match="^it is full$") as failure:
+        sh(commands, "echo it is full; exit 3")
+    assert failure.value.status == 3
 
 
 @pytest.mark.parametrize(
@@ -32,16 +48,21 @@ def test_its_last_line_is_the_reason_of_its_failure(tmp_path):
         ("kill -9 $$", "The command was ended by signal 9 and gave no reason."),
     ],
 )
-def test_without_a_line_its_end_is_the_reason(tmp_path, script, reason):
-    with pytest.raises(CommandFailed) as caught:
-        run(tmp_path, script)
-    assert commands.failed(caught.value).message == reason
+def test_a_failure_without_output_has_its_status_as_its_reason(
+    commands, script, reason
+):
+    with pytest.raises(CommandFailed) as failure:
+        sh(commands, script)
+    assert failure.value.reason == reason
 
 
-def test_a_run_that_was_told_to_stop_starts_nothing(tmp_path):
-    with Children(1) as children:
-        children.stop()
-        with pytest.raises(Stopped) as caught:
-            commands.run(children, ["/bin/sh", "-c", "touch ran"], tmp_path)
-    assert commands.failed(caught.value).name == "Stopped"
+def test_a_command_that_takes_too_long_is_ended(commands):
+    with pytest.raises(TimedOut):
+        sh(commands, "exec sleep 60", timeout_seconds=0.1)
+
+
+def test_a_stopped_run_starts_no_command(commands, processes, tmp_path):
+    processes.stop()
+    with pytest.raises(Stopped):
+        sh(commands, "touch ran", cwd=tmp_path)
     assert not (tmp_path / "ran").exists()

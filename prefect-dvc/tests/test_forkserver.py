@@ -1,4 +1,4 @@
-"""A forked command is the command: its output, its status, its folder, its end."""
+"""A forked command behaves like a fresh one: output, status, folder, end."""
 
 import os
 import signal
@@ -9,15 +9,19 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT, wait_until
+from conftest import alive, wait_until
 
-from prefect_dvc.processes import CommandFailed, Processes, Stopped
+from prefect_dvc import forkserver
+from prefect_dvc.errors import CommandFailed, Stopped
+from prefect_dvc.processes import Processes
+
+PRELOAD = ("sqlite3",)
 
 
 @pytest.fixture(scope="module")
 def server():
-    """The server, when it has imported what it should."""
-    assert forkserver.start().wait(60)
+    """The server, ready to fork."""
+    assert forkserver.start(PRELOAD).wait(60)
 
 
 @pytest.fixture
@@ -43,25 +47,25 @@ def run(command: str, folder, env=None) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("command", "plain"),
     [
-        ("python -m tasks.train scratch_sgd", True),
-        ("python -m tasks.normalize", True),
-        ("python -m tasks.train --name=a/b,c:d@e", True),
-        ("python -m tasks.train $NAME", False),
-        ("python -m tasks.train a > b", False),
-        ("python -m tasks.train 'a b'", False),
-        ("python -m tasks.train *", False),
-        ("python -m tasks.train a; rm b", False),
-        ("python -m tasks.train\nrm b", False),
-        ("python tasks/train.py", False),
-        ("python3 -m tasks.train", False),
+        ("python -m steps.train scratch_sgd", True),
+        ("python -m steps.normalize", True),
+        ("python -m steps.train --name=a/b,c:d@e", True),
+        ("python -m steps.train $NAME", False),
+        ("python -m steps.train a > b", False),
+        ("python -m steps.train 'a b'", False),
+        ("python -m steps.train *", False),
+        ("python -m steps.train a; rm b", False),
+        ("python -m steps.train\nrm b", False),
+        ("python steps/train.py", False),
+        ("python3 -m steps.train", False),
         ("cat a", False),
     ],
 )
-def test_only_commands_without_work_for_a_shell_are_forked(server, command, plain):
+def test_only_commands_that_need_no_shell_are_forked(server, command, plain):
     assert forkserver.can_run(command) is plain
 
 
-def test_output_and_status_are_the_commands(server, module, tmp_path):
+def test_output_and_status_are_passed_on(server, module, tmp_path):
     command = module("""
         import sys
         print("said")
@@ -71,7 +75,9 @@ def test_output_and_status_are_the_commands(server, module, tmp_path):
     assert run(command, tmp_path) == (3, "said\ncomplained\n")
 
 
-def test_an_error_is_a_traceback_and_status_1(server, module, tmp_path):
+def test_an_exception_prints_a_traceback_and_ends_with_status_1(
+    server, module, tmp_path
+):
     status, output = run(module("1 / 0"), tmp_path)
     assert status == 1
     assert output.endswith("ZeroDivisionError: division by zero\n")
@@ -87,53 +93,32 @@ def test_a_command_has_its_arguments_folder_and_environment(server, module, tmp_
     assert status == 0
 
 
-def test_imports_are_done_and_prefect_is_not_among_them(server, module, tmp_path):
+def test_a_command_finds_the_preloaded_modules_and_no_others(server, module, tmp_path):
     command = module("""
         import sys
-        print("torch" in sys.modules, "prefect" in sys.modules, "tasks" in sys.modules)
+        print(*(name in sys.modules for name in ("sqlite3", "prefect")))
     """)
-    assert run(command, tmp_path) == (0, "True False False\n")
+    assert run(command, tmp_path) == (0, "True False\n")
 
 
-def test_a_step_is_read_anew_each_time(server, module, tmp_path):
+def test_a_module_of_the_project_is_imported_again_each_time(server, module, tmp_path):
     assert run(module("print('one')"), tmp_path) == (0, "one\n")
     assert run(module("print('other')"), tmp_path) == (0, "other\n")
 
 
-def test_a_forked_step_computes_what_an_ordinary_one_does(server, module, tmp_path):
-    command = module("""
-        import torch
-        from tasks.runtime import cli
-        cli.limit_threads()
-        x = torch.randn(300, 784, generator=torch.Generator().manual_seed(0))
-        print((x @ x.t()).sum().item().hex(), torch.get_num_threads())
-    """)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ordinary = subprocess.run(
-        [sys.executable, *command.split()[1:]],
-        cwd=tmp_path,
-        env=env,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    (tmp_path / "tasks").symlink_to(ROOT / "tasks")
-    assert run(command, tmp_path) == (0, ordinary)
-
-
-def test_no_status_is_lost_between_threads(server, module, tmp_path):
+def test_no_exit_status_is_lost_between_threads(server, module, tmp_path):
     command = ["/bin/sh", "-c", module("")]
     process = {"cwd": str(tmp_path), "env": dict(os.environ)}
     failures = []
 
-    def run_many(children: Children) -> None:
+    def run_many(children: Processes) -> None:
         for _ in range(150):
             try:
                 children.run(command, process, print)
             except CommandFailed as failure:
                 failures.append(failure.status)
 
-    with Processes(2) as children:
+    with Processes() as children:
         threads = [threading.Thread(target=run_many, args=[children]) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -142,13 +127,12 @@ def test_no_status_is_lost_between_threads(server, module, tmp_path):
     assert failures == []
 
 
-def test_the_server_can_be_asked_for_by_several_threads_at_once():
-    program = f"""
+def test_several_threads_can_start_the_server_at_once():
+    program = """
 import sys, threading
-sys.path.insert(0, {str(ROOT)!r})
-from prefect_dvc import forkservererver
-forkserver.PRELOAD[:] = []
-threads = [threading.Thread(target=forkserver.start) for _ in range(8)]
+from prefect_dvc import forkserver
+start = lambda: threading.Thread(target=forkserver.start, args=[('json',)])
+threads = [start() for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
@@ -167,29 +151,16 @@ SLEEPERS = """
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A zombie has ended; who should wait for it may be gone with it.
-    stat = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return not stat.startswith("Z") and bool(stat)
-
-
 def written_pids(folder) -> list[int]:
     wait_until(lambda: (folder / "pids").exists() and (folder / "pids").read_text())
     return [int(pid) for pid in (folder / "pids").read_text().split()]
 
 
-def test_children_fork_what_they_can_and_end_all_of_it(server, module, tmp_path):
+def test_a_stopped_run_ends_forked_commands_and_their_children(
+    server, module, tmp_path
+):
     command = ["/bin/sh", "-c", module(SLEEPERS)]
-    with Processes(1) as children:
+    with Processes() as children:
         caught = []
 
         def body() -> None:
@@ -211,24 +182,23 @@ def test_children_fork_what_they_can_and_end_all_of_it(server, module, tmp_path)
     wait_until(lambda: not any(map(alive, pids)), seconds=2)
 
 
-def test_children_tell_why_a_forked_command_failed(server, module, tmp_path):
+def test_a_failed_forked_command_has_status_and_last_line(server, module, tmp_path):
     command = module("import sys; print('because', file=sys.stderr); sys.exit(75)")
     process = {"cwd": str(tmp_path), "env": dict(os.environ)}
-    with Processes(1) as children, pytest.raises(CommandFailed) as caught:
+    with Processes() as children, pytest.raises(CommandFailed) as caught:
         children.run(["/bin/sh", "-c", command], process, lambda _: None)
     assert (caught.value.status, caught.value.last_line) == (75, "because")
 
 
-def test_nothing_is_left_when_the_program_is_killed(module, tmp_path):
+def test_forked_commands_end_if_the_program_is_killed(module, tmp_path):
     module(SLEEPERS)
     program = f"""
 import os, sys
-sys.path.insert(0, {str(ROOT)!r})
 if __name__ == "__main__":
-    from prefect_dvc import forkservererver
+    from prefect_dvc import forkserver
     from prefect_dvc.processes import Processes
-    forkserver.start().wait()
-    with Processes(1) as children:
+    forkserver.start(('json',)).wait()
+    with Processes() as children:
         process = dict(cwd={str(tmp_path)!r}, env=dict(os.environ))
         children.run(["/bin/sh", "-c", "python -m step"], process, print)
 """
@@ -243,27 +213,25 @@ if __name__ == "__main__":
     wait_until(lambda: not any(map(alive, [*pids, server])), seconds=10)
 
 
-def test_the_server_ends_with_a_program_that_did_not_need_it(tmp_path):
-    program = f"""
+def test_the_server_ends_with_a_program_that_never_used_it(tmp_path):
+    program = """
 import sys
-sys.path.insert(0, {str(ROOT)!r})
-from prefect_dvc import forkservererver
-from multiprocessing import forkservererver
-forkserver.start()
-print(forkserver._forkserver._forkserver_pid)
+from prefect_dvc import forkserver
+from multiprocessing import forkserver as server
+forkserver.start(('json',))
+print(server._forkserver._forkserver_pid)
 """
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
     wait_until(lambda: not alive(int(output)), seconds=1)
 
 
-# A program that a signal meets while its server imports; it says what it has then.
-MEETS = """
+# Prints the server's pid; then, after Ctrl-C, whether the server became ready.
+PROGRAM = """
 import sys, os, time
-sys.path.insert(0, {root!r})
-from prefect_dvc import forkservererver
-from multiprocessing import forkservererver
-ready = forkserver.start()
-print(forkserver._forkserver._forkserver_pid, flush=True)
+from prefect_dvc import forkserver
+from multiprocessing import forkserver as server
+ready = forkserver.start({preload})
+print(server._forkserver._forkserver_pid, flush=True)
 try:
     sys.stdin.read()
 except KeyboardInterrupt:
@@ -272,10 +240,13 @@ print(ready.wait({seconds}))
 """
 
 
-def meets(seconds: float) -> subprocess.Popen[str]:
-    program = MEETS.format(root=str(ROOT), seconds=seconds)
+def started(folder, seconds: float) -> subprocess.Popen[str]:
+    """Start a program whose server takes a while to import what it preloads."""
+    (folder / "slow_import.py").write_text("import time; time.sleep(1.5)")
+    program = PROGRAM.format(preload=("slow_import",), seconds=seconds)
     return subprocess.Popen(
         [sys.executable, "-c", program],
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -284,8 +255,8 @@ def meets(seconds: float) -> subprocess.Popen[str]:
     )
 
 
-def test_ctrl_c_is_for_the_program_and_not_for_its_server():
-    with meets(60) as process:
+def test_ctrl_c_does_not_end_the_server(tmp_path):
+    with started(tmp_path, 60) as process:
         server = int(process.stdout.readline())
         time.sleep(0.3)  # by then it imports
         os.killpg(process.pid, signal.SIGINT)
@@ -293,10 +264,10 @@ def test_ctrl_c_is_for_the_program_and_not_for_its_server():
     wait_until(lambda: not alive(server))
 
 
-def test_a_server_that_was_killed_is_done_without():
-    with meets(1) as process:
+def test_a_killed_server_is_reported_as_not_ready(tmp_path):
+    with started(tmp_path, 2) as process:
         server = int(process.stdout.readline())
-        time.sleep(0.3)  # by then it imports, and somebody waits for it
+        time.sleep(0.3)  # by then it imports
         os.kill(server, signal.SIGKILL)
-        time.sleep(0.3)  # for the one who waits to notice
+        time.sleep(0.3)  # until the waiting thread notices
         assert process.communicate("")[0] == "False\n"

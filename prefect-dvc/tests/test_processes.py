@@ -1,4 +1,4 @@
-"""Commands run to their end, or are ended; nothing of them is left over."""
+"""Commands run to their end or are ended, and leave no process behind."""
 
 import contextvars
 import fcntl
@@ -18,21 +18,20 @@ from conftest import alive, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_dvc.cores import Cores
+from prefect_dvc.errors import CommandFailed, Stopped, TimedOut
 from prefect_dvc.processes import (
     GRACE_SECONDS,
-    CommandFailed,
     Processes,
-    Stopped,
-    TimedOut,
     _Lines,
 )
 
-ROOT = Path(__file__).parent.parent
+SOURCE = Path(__file__).parent.parent / "src"
 
 
 @pytest.fixture
 def children():
-    with Processes(2) as children:
+    with Processes() as children:
         yield children
 
 
@@ -44,45 +43,45 @@ def sh(children, script, timeout=10):
 
 
 def gone(path):
-    """Whether the process whose number stands in a file has ended."""
+    """Whether the process whose number is in a file has ended."""
     return not alive(int(path.read_text()))
 
 
-def test_a_command_that_succeeds_hands_on_what_it_printed(children):
+def test_printed_lines_are_passed_on(children):
     assert sh(children, "echo out; echo err >&2; printf end") == ["out", "err", "end"]
 
 
-def test_a_command_gets_its_folder_and_its_environment(children, tmp_path):
+def test_a_command_has_its_folder_and_environment(children, tmp_path):
     lines = []
     process = {"cwd": tmp_path, "env": {"WORD": "here"}}
     children.run(["/bin/sh", "-c", 'echo "$WORD"; pwd -P'], process, lines.append)
     assert lines == ["here", str(tmp_path.resolve())]
 
 
-def test_a_command_has_no_input_to_wait_for(children):
+def test_a_command_has_an_empty_standard_input(children):
     assert sh(children, "cat; echo end") == ["end"]
 
 
-def test_a_command_that_fails_tells_its_status_and_its_last_line(children):
+def test_a_failure_has_the_status_and_the_last_line(children):
     with pytest.raises(CommandFailed) as failure:
         sh(children, "echo first; echo the reason >&2; echo; exit 75")
     assert (failure.value.status, failure.value.last_line) == (75, "the reason")
 
 
-def test_a_command_that_a_signal_ends_tells_which(children):
+def test_a_failure_names_the_signal_that_ended_the_command(children):
     with pytest.raises(CommandFailed) as failure:
         sh(children, "kill -9 $$")
     assert (failure.value.status, failure.value.last_line) == (-signal.SIGKILL, "")
 
 
-def test_a_command_that_cannot_be_found_says_so(children):
+def test_a_missing_command_is_named(children):
     with pytest.raises(CommandFailed) as failure:
         children.run(["no-such-command"], {}, print)
     assert failure.value.status == 127
     assert "no-such-command" in failure.value.last_line
 
 
-def test_lines_come_while_the_command_runs(children, tmp_path):
+def test_lines_arrive_while_the_command_runs(children, tmp_path):
     # The command ends when its line has arrived, not before.
     arrived = tmp_path / "arrived"
 
@@ -93,7 +92,7 @@ def test_lines_come_while_the_command_runs(children, tmp_path):
     children.run(["sh", "-c", script], {}, on_line, timeout=10)
 
 
-def test_lines_end_with_newlines_and_carriage_returns_and_empty_ones_are_left_out(
+def test_lines_end_at_newlines_and_carriage_returns_and_empty_ones_are_dropped(
     children,
 ):
     printed = r"printf '  one  \r 10%%|\r 20%%|\r\ntwo\n\n   \nthree'"
@@ -101,7 +100,7 @@ def test_lines_end_with_newlines_and_carriage_returns_and_empty_ones_are_left_ou
 
 
 @given(st.text(st.sampled_from("aé€😀 \r\n")))
-def test_lines_are_the_same_if_every_byte_comes_alone(text):
+def test_lines_are_the_same_if_every_byte_arrives_alone(text):
     lines, (output, end) = [], os.pipe()
     reader = _Lines(SimpleNamespace(stdout=os.fdopen(output, "rb")), lines.append)
     for byte in text.encode():
@@ -114,11 +113,11 @@ def test_lines_are_the_same_if_every_byte_comes_alone(text):
     assert lines == [line for line in printed if line]
 
 
-def test_bytes_that_are_no_text_do_not_stop_a_command(children):
+def test_invalid_utf_8_does_not_stop_a_command(children):
     assert sh(children, r"printf 'a\377b\n'") == ["a\ufffdb"]
 
 
-def test_what_a_listener_is_told_belongs_to_the_callers_context(children):
+def test_a_listener_is_called_in_the_callers_context(children):
     variable = contextvars.ContextVar("variable")
     variable.set("the caller's")
     seen = []
@@ -142,7 +141,7 @@ def test_a_command_that_takes_too_long_is_ended(children, tmp_path):
     assert gone(pid)
 
 
-def test_the_whole_group_of_a_command_is_ended_even_if_it_does_not_want_to(
+def test_the_whole_group_of_a_command_is_ended_even_if_it_ignores_sigterm(
     children, tmp_path
 ):
     leader, member = tmp_path / "leader", tmp_path / "member"
@@ -164,7 +163,7 @@ def test_the_whole_group_of_a_command_is_ended_even_if_it_does_not_want_to(
     wait_until(lambda: gone(member), seconds=1)
 
 
-def test_what_a_command_leaves_in_the_background_ends_with_it(children, tmp_path):
+def test_background_processes_of_a_command_end_with_it(children, tmp_path):
     pid = tmp_path / "pid"
     script = f"""
         sh -c 'echo begun; echo $$ > {pid}; exec sleep 60' &
@@ -176,7 +175,7 @@ def test_what_a_command_leaves_in_the_background_ends_with_it(children, tmp_path
 
 
 @pytest.mark.parametrize("above", ["exec", "true; "], ids=["alone", "under a shell"])
-def test_a_command_may_end_properly_when_it_is_stopped(children, tmp_path, above):
+def test_a_stopped_command_has_time_to_clean_up(children, tmp_path, above):
     note, ready, program = (tmp_path / name for name in ("note", "ready", "program"))
     program.write_text(f"""
         trap 'sleep 0.3; echo ended > {note}; exit 0' TERM
@@ -192,7 +191,7 @@ def test_a_command_may_end_properly_when_it_is_stopped(children, tmp_path, above
     assert note.read_text() == "ended\n"
 
 
-def test_nothing_starts_any_more_once_stopped(children, tmp_path):
+def test_a_stopped_run_starts_no_command(children, tmp_path):
     children.stop()
     with pytest.raises(Stopped):
         sh(children, f"touch {tmp_path}/started")
@@ -201,35 +200,37 @@ def test_nothing_starts_any_more_once_stopped(children, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_more_commands_run_at_a_time_than_there_are_cores(tmp_path):
+def test_no_more_commands_run_at_a_time_than_there_are_cores(children, tmp_path):
     log = tmp_path / "log"
+    cores = Cores(2, {}, {})
 
-    def work():
-        with children.core():
+    def work(name):
+        with cores.held(name, pause=children.pause):
             sh(children, f"echo 1 >> {log}; sleep 0.05; echo -1 >> {log}")
 
-    with Processes(2) as children, ThreadPoolExecutor(8) as pool:
-        for running in [pool.submit(work) for _ in range(8)]:
+    with ThreadPoolExecutor(8) as pool:
+        for running in [pool.submit(work, str(i)) for i in range(8)]:
             running.result()
     steps = [int(step) for step in log.read_text().split()]
     running = [sum(steps[: i + 1]) for i in range(len(steps))]
     assert (max(running), running[-1], len(steps)) == (2, 0, 16)
 
 
-def test_a_core_is_free_again_after_a_failure():
-    with Processes(1) as children:
-        for _ in range(2):
-            with pytest.raises(CommandFailed), children.core():
-                sh(children, "exit 1")
+def test_a_core_is_free_again_after_a_failure(children):
+    cores = Cores(1, {}, {})
+    for _ in range(2):
+        with pytest.raises(CommandFailed), cores.held("a", pause=children.pause):
+            sh(children, "exit 1")
 
 
-def test_who_waits_for_a_core_can_be_stopped():
-    with ThreadPoolExecutor(1) as pool, Processes(1) as children, children.core():
+def test_a_wait_for_a_core_can_be_stopped(children):
+    cores = Cores(1, {}, {})
 
-        def wait():
-            with children.core():
-                pass
+    def wait():
+        with cores.held("b", pause=children.pause):
+            pass
 
+    with ThreadPoolExecutor(1) as pool, cores.held("a", pause=children.pause):
         waiting = pool.submit(wait)
         children.stop()
         with pytest.raises(Stopped):
@@ -239,17 +240,17 @@ def test_who_waits_for_a_core_can_be_stopped():
 PARENT = """
 import sys, threading
 from prefect_dvc.processes import Processes
-with Processes(2) as children:
+with Processes() as children:
     script = "trap '' TERM; echo $$ > pid; sleep 10"
     children.run(["sh", "-c", script], {}, print)
 """
 
 
-def test_children_die_with_their_parent_by_kill_9(tmp_path):
+def test_commands_end_if_the_program_is_killed(tmp_path):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
         start_new_session=True,
     )
     pid = tmp_path / "pid"
@@ -268,14 +269,14 @@ def test_children_die_with_their_parent_by_kill_9(tmp_path):
 KILLED_EARLY = """
 import os, signal
 from prefect_dvc.processes import Processes
-with Processes(2) as children:
-    children._tell_watchdog = lambda line: os.kill(os.getpid(), signal.SIGKILL)
+with Processes() as children:
+    children._send_to_watchdog = lambda line: os.kill(os.getpid(), signal.SIGKILL)
     children.run(["touch", "started"], {}, print)
 """
 
 
-def test_no_command_starts_before_the_watchdog_knows_of_it(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def test_a_command_starts_only_after_the_watchdog_knows_it(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     parent = subprocess.run(
         [sys.executable, "-c", KILLED_EARLY], cwd=tmp_path, env=environment, check=False
     )
@@ -284,9 +285,9 @@ def test_no_command_starts_before_the_watchdog_knows_of_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_watchdog_is_left_and_it_kills_nobody_whose_command_ended():
+def test_the_watchdog_ends_with_the_run():
     before = psutil.Process().children()
-    with Processes(2) as children:
+    with Processes() as children:
         sh(children, "true")
         assert len(psutil.Process().children()) == len(before) + 1
     assert psutil.Process().children() == before

@@ -1,4 +1,4 @@
-"""DVC's note of who works on which files: never half, and mended if it is."""
+"""DVC's file of read and write locks is never half written, and repaired if it is."""
 
 import errno
 import json
@@ -8,22 +8,25 @@ import pytest
 from dvc import rwlock
 
 from prefect_dvc import rwlock_file
-from prefect_dvc.dvc_repo import Ledger, LedgerError
+from prefect_dvc.dvc_repo import DvcRepo
+from prefect_dvc.errors import ProjectError
+from prefect_dvc.options import RunOptions
+from prefect_dvc.results import Outcome
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-NOTE = Path(".dvc/tmp/rwlock")
+RWLOCK = Path(".dvc/tmp/rwlock")
 
 
-def ledger(project):
-    return Ledger(project.root, wait=False, pause=lambda _: None)
+def opened_repo(project):
+    return DvcRepo(project.root, RunOptions(), wait=False, pause=lambda _: None)
 
 
-def test_a_killed_writer_leaves_the_note_as_it_was(built, monkeypatch):
-    book = ledger(built)
-    book.plan()
-    with book.entry("first", force=True):
-        before = NOTE.read_bytes()
+def test_a_killed_writer_leaves_the_file_as_it_was(built, monkeypatch):
+    repo = opened_repo(built)
+    repo.select()
+    with repo.opened("first", force=True):
+        before = RWLOCK.read_bytes()
         assert json.loads(before)["write"]
 
         def killed(_content, file):
@@ -32,32 +35,32 @@ def test_a_killed_writer_leaves_the_note_as_it_was(built, monkeypatch):
             raise SystemExit
 
         monkeypatch.setattr(rwlock.json, "dump", killed)
-        with pytest.raises(SystemExit), book.entry("last"):
+        with pytest.raises(SystemExit), repo.opened("last"):
             pass
-        assert NOTE.read_bytes() == before
+        assert RWLOCK.read_bytes() == before
         monkeypatch.undo()
 
 
 @pytest.mark.parametrize("half", ["", '{"write": {"/a'])
-def test_what_a_killed_dvc_left_does_not_stop_a_flow(built, half):
-    NOTE.write_text(half)
-    book = ledger(built)
-    assert list(book.plan()) == ["first", "each@a", "each@b", "last"]
-    with book.entry("first") as entry:
-        assert entry.unchanged == "unchanged"
+def test_a_file_half_written_by_dvc_does_not_stop_a_run(built, half):
+    RWLOCK.write_text(half)
+    repo = opened_repo(built)
+    assert list(repo.select()) == ["first", "each@a", "each@b", "last"]
+    with repo.opened("first") as stage:
+        assert stage.outcome is Outcome.UNCHANGED
     assert built.repro() == []
 
 
-def test_a_note_of_somebody_at_work_is_left_alone(built):
-    with ledger(built).entry("first", force=True):
-        before = NOTE.read_bytes()
-        ledger(built).plan()
-        assert NOTE.read_bytes() == before
+def test_the_locks_of_a_running_command_are_kept(built):
+    with opened_repo(built).opened("first", force=True):
+        before = RWLOCK.read_bytes()
+        opened_repo(built).select()
+        assert RWLOCK.read_bytes() == before
 
 
-def test_a_claim_is_given_back_on_a_full_disk(built, monkeypatch):
-    book = ledger(built)
-    book.plan()
+def test_locks_are_released_on_a_full_disk(built, monkeypatch):
+    repo = opened_repo(built)
+    repo.select()
     write_text = Path.write_text
 
     def full(path, content, **options):
@@ -66,27 +69,27 @@ def test_a_claim_is_given_back_on_a_full_disk(built, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         return write_text(path, content, **options)
 
-    with book.entry("first", force=True):
-        assert json.loads(NOTE.read_bytes())["write"]
+    with repo.opened("first", force=True):
+        assert json.loads(RWLOCK.read_bytes())["write"]
         monkeypatch.setattr(Path, "write_text", full)
         with (
             pytest.raises(
-                LedgerError,
+                ProjectError,
                 match="^.dvc/tmp/rwlock: No space left on device$",
             ),
-            book.entry("each@a", force=True),
+            repo.opened("each@a", force=True),
         ):
             pass
-    assert not any(json.loads(NOTE.read_bytes()).values())
-    assert not NOTE.with_name("rwlock.draft").exists()
+    assert not any(json.loads(RWLOCK.read_bytes()).values())
+    assert not RWLOCK.with_name("rwlock.draft").exists()
 
 
-def test_a_claim_that_cannot_be_given_back_hides_no_failure(built, monkeypatch):
+def test_a_lock_that_cannot_be_released_does_not_hide_the_failure(built, monkeypatch):
     def refused(_path):
         raise PermissionError
 
     def fail():
-        with ledger(built).entry("first", force=True):
+        with opened_repo(built).opened("first", force=True):
             monkeypatch.setattr(rwlock_file, "_whole", refused)
             raise EOFError
 

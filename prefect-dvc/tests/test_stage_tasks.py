@@ -1,4 +1,4 @@
-"""Stages as Prefect tasks: the plan is held to the graph, and the UI tells the run."""
+"""Each stage is a Prefect task with its options, log and artifacts in the UI."""
 
 import errno
 import os
@@ -20,25 +20,24 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_dvc.dvc_repo import LedgerError, Plan
+from prefect_dvc import DvcProject
+from prefect_dvc.errors import ProjectError
 from prefect_dvc.processes import Processes, environment
-from prefect_dvc.progress import Listener
-from prefect_dvc.stage_tasks import Options, _options, opened
+from prefect_dvc.stage_options import StageOptions
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
 def run(project):
-    """Run the flow; return its state and its run's number."""
+    """Run the flow; return its state and the id of its run."""
     state = anyflow(project.root, [], return_state=True)
     return state, state.state_details.flow_run_id
 
 
 def logged(flow_run_id):
-    """What the UI shows as the log of a flow run, in order."""
+    """Return the log of a flow run, in order."""
     APILogHandler().flush()
     with get_client(sync_client=True) as client:
         chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
@@ -46,7 +45,7 @@ def logged(flow_run_id):
 
 
 def artifacts(flow_run_id):
-    """A flow run's artifacts in the UI: key, type, description, data."""
+    """Return key, type, description and data of a flow run's artifacts."""
     with get_client(sync_client=True) as client:
         chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
         return [
@@ -56,47 +55,48 @@ def artifacts(flow_run_id):
 
 
 def task_runs(flow_run_id):
-    """What the UI shows as the tasks of a flow run: name and tags, sorted."""
+    """Return name and tags of a flow run's tasks, sorted."""
     with get_client(sync_client=True) as client:
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         found = client.read_task_runs(flow_run_filter=chosen)
         return sorted((run.name, *run.tags) for run in found)
 
 
-def test_options_that_nobody_gave_are_these():
-    assert _options("s", Plan(frozenset(), "", {"other": 1})) == Options(
-        retries=0, retry_delay_seconds=[], timeout_seconds=None, tags=[]
+def test_stages_have_no_retries_limits_or_tags_by_default():
+    assert StageOptions.of("s", {"other": 1}) == StageOptions(
+        retries=0, retry_delay_seconds=[], timeout_seconds=None, tags=[], cores=1
     )
 
 
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({"retry": 1}, "retry: Extra inputs are not permitted."),
-        ({"retries": -1}, "retries: Input should be greater than or equal to 0."),
-        ({"timeout_seconds": 0}, "timeout_seconds: Input should be greater than 0."),
+        ({"retry": 1}, "retry: Extra inputs"),
+        ({"retries": -1}, "retries: Input should be greater than or equal to 0"),
+        ({"timeout_seconds": 0}, "timeout_seconds: Input should be greater than 0"),
+        ({"cores": 0}, "cores: Input should be greater than or equal to 1"),
         ({"tags": 1, "x": 2}, "tags: Input should be a valid list; x: Extra inputs "),
     ],
 )
-def test_options_that_cannot_be_used_are_one_sentence(given, fault):
-    with pytest.raises(LedgerError) as error:
-        _options("train@a", Plan(frozenset(), "", {"prefect": given}))
+def test_invalid_options_are_refused_in_one_sentence(given, fault):
+    with pytest.raises(ProjectError) as error:
+        StageOptions.of("train@a", {"prefect": given})
     assert str(error.value).startswith(
-        f"meta.prefect of stage 'train@a' in dvc.yaml can't be used: {fault}"
+        f"meta.prefect of stage 'train@a' in dvc.yaml is invalid: {fault}"
     )
 
 
-def test_programs_are_found_beside_the_running_interpreter_first():
+def test_commands_find_the_running_interpreter_first():
     here = str(Path(sys.executable).parent)
-    found = environment({"PATH": "/usr/bin", "WORD": "kept"})
+    found = environment({"PATH": "/usr/bin", "WORD": "here"})
     assert found == {
         "PATH": f"{here}{os.pathsep}/usr/bin",
-        "WORD": "kept",
+        "WORD": "here",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def test_a_system_that_starts_no_process_is_one_sentence(
+def test_a_process_that_cannot_start_is_explained_in_one_sentence(
     project, prefect_server, monkeypatch
 ):
     def refused(*_):
@@ -110,7 +110,7 @@ def test_a_system_that_starts_no_process_is_one_sentence(
     assert "Traceback" not in log
 
 
-def test_what_commands_print_is_the_log_and_progress_one_artifact(
+def test_printed_lines_go_to_the_log_and_progress_to_one_artifact(
     project, prefect_server
 ):
     project.write(
@@ -129,7 +129,7 @@ stages:
     )
     state, flow_run = run(project)
     assert state.is_completed()
-    assert artifacts(flow_run) == [
+    assert [found for found in artifacts(flow_run) if found[1] == "progress"] == [
         ("progress-train-mom-0-9", "progress", "Train@mom_0.9: epoch", 100.0)
     ]
     log = logged(flow_run)
@@ -140,22 +140,14 @@ stages:
     ] == []
 
 
-def test_progress_that_cannot_be_shown_stands_in_the_log():
-    lines = []
-    listener = Listener("train", lambda form, line: lines.append(form % line))
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        listener("train:  42%|####      | 42/100")
-    assert lines == ["train:  42%|####      | 42/100"]
-
-
-def test_a_task_is_named_and_tagged_after_its_stage(project, prefect_server):
+def test_a_task_has_the_name_and_tags_of_its_stage(project, prefect_server):
     project.edit(
         "dvc.yaml",
         "      cmd: sh each.sh",
         "      meta: {prefect: {tags: [model]}}\n      cmd: sh each.sh",
     )
     _, flow_run = run(project)
-    # The server hears of tasks as events, a little later.
+    # The server receives task runs as events, a little later.
     wait_until(lambda: len(task_runs(flow_run)) == 4)
     assert task_runs(flow_run) == [
         ("each@a", "model"),
@@ -165,7 +157,7 @@ def test_a_task_is_named_and_tagged_after_its_stage(project, prefect_server):
     ]
 
 
-def test_options_are_looked_at_before_anything_runs(project, prefect_server):
+def test_options_are_checked_before_anything_runs(project, prefect_server):
     project.edit(
         "dvc.yaml",
         "    cmd: sh last.sh\n",
@@ -174,19 +166,21 @@ def test_options_are_looked_at_before_anything_runs(project, prefect_server):
 
     @flow
     def anything():
-        with opened(project.root, [], force=False, wait=True):
-            pytest.fail("A plan could submit its first stages here.")
+        with DvcProject(project.root).open():
+            pytest.fail("Stages could be submitted here.")
 
-    with pytest.raises(LedgerError, match="^meta.prefect of stage 'last' in dvc.yaml "):
+    with pytest.raises(
+        ProjectError, match="^meta.prefect of stage 'last' in dvc.yaml "
+    ):
         anything()
 
 
-def test_nothing_runs_on_when_the_flow_itself_fails(project, prefect_server):
+def test_stages_are_stopped_if_the_flow_fails(project, prefect_server):
     @flow
     def broken():
-        work = opened(project.root, [], force=False, wait=True)
-        with suppress(ZeroDivisionError), work as (run, _):
-            run.step("first")
+        opened = DvcProject(project.root).open()
+        with suppress(ZeroDivisionError), opened as run:
+            run.submit_all()
             child = project.wait_for("first")
             raise ZeroDivisionError
         return alive(child)
@@ -195,7 +189,7 @@ def test_nothing_runs_on_when_the_flow_itself_fails(project, prefect_server):
     assert broken() is False
 
 
-def test_a_folder_that_is_no_checkout_is_refused_and_left_alone(
+def test_a_folder_without_a_repository_is_refused_and_left_alone(
     tmp_path, prefect_server
 ):
     state = anyflow(tmp_path, [], return_state=True)

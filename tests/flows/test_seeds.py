@@ -10,7 +10,7 @@ from checkouts import run
 from conftest import wait_until
 from prefect.client.orchestration import get_client
 
-from flows import experiments, seeds
+from flows.results import experiments, seeds
 from tasks.runtime.params import BadInput
 
 FLOW = ("python", "-m", "flows.seeds")

@@ -6,7 +6,7 @@ and the new value.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
@@ -21,27 +21,48 @@ HOW = {
     "new": "is new",
     "not in cache": "is not in the cache",
 }
+MISSING = {HOW["deleted"], HOW["not in cache"]}
 
 
-def changes(stage: Stage, effects: Mapping[str, Any] | None = None) -> list[Change]:
+def changes(
+    stage: Stage,
+    *,
+    skip: Collection[Any] = (),
+    allow_missing: bool = False,
+    upstream: Collection[Stage] = (),
+) -> list[Change]:
     """Return the differences between a stage and dvc.lock; empty if DVC would skip it.
 
     Args:
         stage: freshly loaded.
-        effects: by absolute path, the hash that an output will have once the stages
-            before this one have run; None: not known before they run.
+        skip: dependencies that are not compared.
+        allow_missing: missing data that is otherwise unchanged is not a difference.
+        upstream: the stages that it reads from; needed with `allow_missing`.
     """
-    if stage.frozen:
-        return list(_outputs(stage))
     # Reading dvc.lock takes time: only where nothing of it reached the stage.
     known = any(entry.hash_info for entry in (*stage.deps, *stage.outs))
     if isinstance(stage, PipelineStage) and not known and recorded(stage) is None:
         return [Change("stage", "", "has never run")]
-    return [
-        *_command(stage),
-        *_dependencies(stage, effects or {}),
-        *_outputs(stage),
-    ]
+    found = [*_command(stage)]
+    if not stage.frozen:
+        made = {
+            out.fs_path: out.hash_info
+            for other in upstream
+            for out in other.outs
+            if allow_missing
+        }
+        for dep in stage.deps:
+            if dep in skip:
+                continue
+            missing_is_fine = allow_missing and (
+                made.get(dep.fs_path, dep.hash_info) == dep.hash_info
+            )
+            found += _dependency(dep, missing_is_fine=missing_is_fine)
+    for out in stage.outs:
+        for change in _file("output", out):
+            if not (allow_missing and change.how in MISSING):
+                found.append(change)
+    return found
 
 
 def recorded(stage: Stage) -> dict[str, Any] | None:
@@ -51,7 +72,9 @@ def recorded(stage: Stage) -> dict[str, Any] | None:
 
 
 def _command(stage: Stage) -> Iterator[Change]:
-    if stage.cmd and stage.is_callback:
+    if stage.frozen:
+        pass
+    elif stage.cmd and stage.is_callback:
         yield Change("stage", "", "has no dependencies, so it always runs")
     elif stage.always_changed:
         yield Change("stage", "", "has always_changed")
@@ -66,27 +89,11 @@ def _command(stage: Stage) -> Iterator[Change]:
         yield Change("stage", "", "file was edited")
 
 
-def _dependencies(stage: Stage, effects: Mapping[str, Any]) -> Iterator[Change]:
-    for dep in stage.deps:
-        if isinstance(dep, ParamsDependency):
-            yield from _parameters(dep)
-            continue
-        changing = [path for path in effects if _overlap(path, dep.fs_path)]
-        if not changing:
-            yield from _file("dependency", dep)
-        elif changing == [dep.fs_path] and effects[dep.fs_path] is not None:
-            if effects[dep.fs_path] != dep.hash_info:
-                new = _md5(effects[dep.fs_path])
-                yield Change(
-                    "dependency", str(dep), "changed", _md5(dep.hash_info), new
-                )
-        else:
-            yield Change("dependency", str(dep), "is made by a stage that runs")
-
-
-def _outputs(stage: Stage) -> Iterator[Change]:
-    for out in stage.outs:
-        yield from _file("output", out)
+def _dependency(dep: Any, *, missing_is_fine: bool) -> Iterator[Change]:
+    is_params = isinstance(dep, ParamsDependency)
+    for change in _parameters(dep) if is_params else _file("dependency", dep):
+        if not (missing_is_fine and change.how == HOW["deleted"]):
+            yield change
 
 
 def _file(what: str, entry: Any) -> Iterator[Change]:
@@ -111,11 +118,6 @@ def _parameters(dep: ParamsDependency) -> Iterator[Change]:
             old = _text(before[key]) if key in before else None
             new = _text(now[key]) if key in now else None
             yield Change("parameter", name, HOW.get(how, how), old, new)
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Return whether two paths are the same, or one is a folder with the other."""
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _md5(hash_info: Any) -> str | None:

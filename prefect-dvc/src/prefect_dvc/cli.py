@@ -8,12 +8,12 @@ import argparse
 import gc
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect_dvc.errors import PrefectDvcError, ProjectError
 from prefect_dvc.options import RunOptions
+from prefect_dvc.plan import Action
 
 # Option of `dvc repro`, its short form, its help there.
 SELECTION = [
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _plan(asked: argparse.Namespace) -> int:
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
-    found = plan(Path.cwd(), _options(asked), wait=asked.wait, pause=time.sleep)
+    found = plan(Path.cwd(), _options(asked), wait=asked.wait)
     if asked.json:
         print(json.dumps([stage.as_dict() for stage in found], indent=2))
     else:
@@ -67,7 +67,7 @@ def _why(asked: argparse.Namespace) -> int:
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
     options = RunOptions.of(asked.stage)
-    found = plan(Path.cwd(), options, wait=asked.wait, pause=time.sleep)
+    found = plan(Path.cwd(), options, wait=asked.wait)
     chosen = [
         stage
         for stage in found
@@ -84,16 +84,37 @@ def _run(asked: argparse.Namespace) -> int:
     options = _options(asked)
     if asked.dry:
         return _dry(asked, options)
+    from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
+
+    # Finds mistakes in dvc.yaml, and that there is nothing to do, before the seconds
+    # that Prefect takes to start.
+    found = plan(Path.cwd(), options, wait=asked.wait)
+    if all(stage.action is Action.UNCHANGED for stage in found):
+        print(found)
+        print("Nothing to run: every stage is unchanged.")
+        return 0
+    return _run_flow(asked, options)
+
+
+def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
     from prefect_dvc.preload import start_preloading  # noqa: PLC0415  # before Prefect
 
     start_preloading(Path.cwd())
+    from prefect.settings import (  # noqa: PLC0415  # takes a second
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
     from prefect_dvc.display import shown  # noqa: PLC0415  # imports Prefect
     from prefect_dvc.runner import run_project  # noqa: PLC0415  # as above
     from prefect_dvc.server import connected  # noqa: PLC0415  # as above
 
     gc.freeze()
     gc.enable()
-    with connected(), shown(verbose=asked.verbose) as events:
+    # Heartbeats show that a run on a worker is alive; whoever types this sees it. The
+    # flow would wait for their thread, up to a second.
+    without_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with connected(), without_heartbeats, shown(verbose=asked.verbose) as events:
         state = run_project(
             str(Path.cwd()),
             list(options.targets) or None,
@@ -114,10 +135,10 @@ def _dry(asked: argparse.Namespace, options: RunOptions) -> int:
     """Print the commands that would run, like `dvc repro --dry`."""
     from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
 
-    for stage in plan(Path.cwd(), options, wait=asked.wait, pause=time.sleep):
-        if stage.action == "unchanged":
+    for stage in plan(Path.cwd(), options, wait=asked.wait):
+        if stage.action is Action.UNCHANGED:
             print(f"Stage {stage.name!r} is unchanged.")
-        elif stage.action == "restore":
+        elif stage.action is Action.RESTORE:
             print(f"Stage {stage.name!r} would be restored from the cache.")
         else:
             print(f"Stage {stage.name!r} would run:")
@@ -176,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--cron", help='when to run, such as "0 3 * * *"')
     deploy.add_argument("--timezone", help="of the cron, such as Europe/London")
     deploy.add_argument("--name", help="of the deployment; the folder's name if none")
-    deploy.add_argument("--pool", default="prefect-dvc", help="work pool")
+    deploy.add_argument("--pool", default="dvc", help="work pool; `dvc` if not given")
     _add_jobs(deploy)
     deploy.set_defaults(command=_deploy)
     for one in (plan, run, why):

@@ -72,7 +72,7 @@ def deploy(
             deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop
         except (ValidationError, ValueError) as error:
             reason = (
-                error.errors()[0]["msg"]
+                error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
                 if isinstance(error, ValidationError)
                 else str(error)
             )

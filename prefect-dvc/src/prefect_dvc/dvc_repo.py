@@ -32,7 +32,6 @@ from dvc.stage import Stage
 from dvc.stage.cache import (
     RunCacheNotFoundError,
     RunCacheNotSupported,
-    _can_hash,
 )
 from dvc.stage.run import (
     _enforce_cmd_list,
@@ -41,7 +40,6 @@ from dvc.stage.run import (
     get_executable,
     prepare_kwargs,
 )
-from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.cache import DiskError
 
 from prefect_dvc import rwlock_file
@@ -53,11 +51,11 @@ from prefect_dvc.errors import (
     describe_error,
 )
 from prefect_dvc.options import RunOptions
-from prefect_dvc.plan import SHOWN, Action, Change, Plan, PlannedStage, reason
+from prefect_dvc.plan import SHOWN, Plan, reason
 from prefect_dvc.results import Outcome
+from prefect_dvc.simulation import FORCED, Planner
 
 BUSY_POLL_SECONDS = 0.2
-FORCED = Change("stage", "", "is forced to run")
 
 T = TypeVar("T")
 
@@ -90,6 +88,7 @@ class OpenStage:
         commands: argument vectors, the same that `dvc repro` would start.
         process: keyword arguments for `subprocess.Popen` (`cwd`, `env`, ...).
         record: writes the result of the commands into dvc.lock and the cache.
+        reproduced: whether `--force-downstream` forces the stages that need it.
     """
 
     outcome: Outcome | None
@@ -98,6 +97,7 @@ class OpenStage:
     commands: list[list[str]]
     process: dict[str, Any]
     record: Callable[[], None]
+    reproduced: bool = True
 
 
 class DvcRepo:
@@ -191,12 +191,14 @@ class DvcRepo:
                 stage = self._stage(name)
                 if not stage.cmd or stage.frozen:
                     return False
-                missing = self._options.allow_missing
-                upstream = self._upstream(stage) if missing else None
                 return (
                     force
                     or self._options.force
-                    or bool(stage.changed(missing, upstream))
+                    or bool(
+                        stage.changed(
+                            self._options.allow_missing, self._upstream(stage)
+                        )
+                    )
                 )
 
         return self._patiently(act)
@@ -271,11 +273,16 @@ class DvcRepo:
         with self._locked():
             selected = self._select()
             stages = {stage.addressing: stage for stage in self._repo.index.stages}
-            planner = _Planner(self._repo, self._options)
+            planner = Planner(self._repo, self._options, last_seconds)
             return Plan(
                 tuple(
-                    planner.planned(name, stage, stages[name], last_seconds.get(name))
-                    for name, stage in selected.items()
+                    planner.planned(
+                        stage := stages[name],
+                        self._upstream(stage),
+                        chosen.upstream,
+                        chosen.feeds,
+                    )
+                    for name, chosen in selected.items()
                 )
             )
 
@@ -304,9 +311,10 @@ class DvcRepo:
             the stage, closed; or the reason why its commands must run.
         """
         options = self._options
-        upstream = self._upstream(stage) if options.allow_missing else None
+        upstream = self._upstream(stage)
         if not stage.cmd or stage.frozen:
             # Data sources, imports and frozen stages have nothing to run here.
+            why = reason(changes(stage), SHOWN)
             done = stage.reproduce(
                 force=force,
                 upstream=upstream,
@@ -315,13 +323,17 @@ class DvcRepo:
                 no_commit=options.no_commit,
             )
             if done:
-                stage.dump(update_pipeline=False)
-            return _settled(Outcome.UNCHANGED, "frozen or without a command")
+                _dump(stage)
+                return _settled(Outcome.RAN, "recorded", why)
+            return _settled(Outcome.UNCHANGED, "unchanged", "", reproduced=False)
         if not force and not stage.changed(options.allow_missing, upstream):
-            return _settled(Outcome.UNCHANGED, "unchanged")
-        why = reason(changes(stage), SHOWN) or "changed"
+            return _settled(Outcome.UNCHANGED, "unchanged", "", reproduced=False)
+        found = changes(stage, allow_missing=options.allow_missing, upstream=upstream)
+        why = reason(found, SHOWN) or "changed"
         if not force and options.pull and self._pulled(stage, upstream):
-            return _settled(Outcome.RESTORED, "pulled from the remote", why)
+            return _settled(
+                Outcome.RESTORED, "pulled from the remote", why, reproduced=False
+            )
         stage.remove_outs(ignore_remove=False, force=False)
         if not force:
             if options.pull:
@@ -335,10 +347,10 @@ class DvcRepo:
             else:
                 self._save(stage)
                 return _settled(Outcome.RESTORED, "restored from the run cache", why)
-        stage.save_deps(allow_missing=options.allow_missing)
+        stage.save_deps()
         return why
 
-    def _pulled(self, stage: Stage, upstream: list[Stage] | None) -> bool:
+    def _pulled(self, stage: Stage, upstream: list[Stage]) -> bool:
         """Download a stage's outputs if nothing but them is missing."""
         if stage.changed(True, upstream):  # noqa: FBT003  # DVC's own signature
             return False
@@ -350,6 +362,9 @@ class DvcRepo:
         return True
 
     def _upstream(self, stage: Stage) -> list[Stage]:
+        """Return the stages that a stage reads from, where DVC looks at them."""
+        if not self._options.allow_missing or self._options.only_targets:
+            return []
         graph = get_active_graph(self._repo.index.graph)
         return list(graph.successors(stage)) if stage in graph else []
 
@@ -392,7 +407,7 @@ class DvcRepo:
             repo.fs,
             # DVC identifies a holder by its pid and this label: stages of one process
             # need different labels.
-            f"{' '.join(sys.argv)} [{stage.addressing}]",
+            _holder() + stage.addressing,
             [dep.fs_path for dep in stage.deps],
             [out.fs_path for out in stage.outs],
             repo.config["core"].get("hardlink_lock", False),
@@ -420,104 +435,25 @@ class DvcRepo:
             try:
                 return act()
             except ProjectBusy as busy:
-                if not self._wait:
+                # A frozen stage may read what another stage of this run writes.
+                ours = f"(PID {os.getpid()}): {_holder()}" in str(busy)
+                if not self._wait and not ours:
                     raise
-                if not said:
+                if not said and not ours:
                     self._say(f"Waiting: {busy}")
                     said = True
                 self._pause(BUSY_POLL_SECONDS)
 
 
-class _Planner:
-    """Follows a run stage by stage without running it."""
-
-    def __init__(self, repo: Repo, options: RunOptions) -> None:
-        self._repo = repo
-        self._options = options
-        self._effects: dict[str, Any] = {}
-        self._forced: set[str] = set()
-
-    def planned(
-        self,
-        name: str,
-        selected: SelectedStage,
-        stage: Stage,
-        last_seconds: float | None,
-    ) -> PlannedStage:
-        """Return what a run would do with the next stage."""
-        found = changes(stage, self._effects)
-        forced = self._options.force or name in self._forced
-        if forced:
-            found = [FORCED, *found]
-        hashes = self._restorable(stage) if found and not forced else None
-        action = Action.RESTORE if hashes is not None else Action.RUN
-        if not found:
-            action = Action.UNCHANGED
-        else:
-            for out in stage.outs:
-                self._effects[out.fs_path] = (hashes or {}).get(out.fs_path)
-            if self._options.force_downstream:
-                self._forced.update(selected.feeds)
-        commands = (
-            _enforce_cmd_list(stage.cmd) if stage.cmd and not stage.frozen else []
-        )
-        return PlannedStage(
-            name=name,
-            action=action,
-            changes=tuple(found),
-            upstream=selected.upstream,
-            description=selected.description,
-            commands=tuple(commands),
-            last_seconds=last_seconds,
-        )
-
-    def _restorable(self, stage: Stage) -> dict[str, Any] | None:
-        """Return the hashes that the outputs would have if restored; None if not."""
-        cache = self._repo.stage_cache
-        if (
-            not stage.cmd
-            or stage.frozen
-            or any(
-                _is_inside(path, dep.fs_path)
-                for path in self._effects
-                for dep in stage.deps
-            )
-        ):
-            return None
-        try:
-            entry = self._cache_entry(stage)
-            if entry is None:
-                return None
-            restored = cache._create_stage(entry, wdir=stage.wdir)  # noqa: SLF001  # what `restore` does, without the checkout
-            if not restored.outs_cached():
-                return None
-        except (DvcException, OSError):
-            return None
-        return {out.fs_path: out.hash_info for out in restored.outs}
-
-    def _cache_entry(self, stage: Stage) -> dict[str, Any] | None:
-        """Return what `StageCache.restore` would restore; None if nothing."""
-        if not _can_hash(stage):
-            return None
-        if (
-            not stage.changed_stage()
-            and stage.deps_cached()
-            and all(out.hash_info for out in stage.outs)
-        ):
-            return dict(to_single_stage_lockfile(stage))
-        if self._options.no_run_cache:
-            return None
-        stage.save_deps()
-        entry: dict[str, Any] | None = self._repo.stage_cache._load(stage)  # noqa: SLF001  # the lookup has no public name
-        return entry
+def _holder() -> str:
+    """Return how DVC names a holder of a stage's files, without the stage."""
+    return " ".join([*sys.argv, "stage "]).replace("\n", " ")
 
 
-def _is_inside(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
-
-
-def _settled(outcome: Outcome, message: str, reason: str = "") -> OpenStage:
-    return OpenStage(outcome, message, reason, [], {}, lambda: None)
+def _settled(
+    outcome: Outcome, message: str, reason: str, *, reproduced: bool = True
+) -> OpenStage:
+    return OpenStage(outcome, message, reason, [], {}, lambda: None, reproduced)
 
 
 def _dump(stage: Stage) -> None:

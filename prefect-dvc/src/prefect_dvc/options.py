@@ -44,6 +44,16 @@ class RunOptions:
     no_commit: bool = False
     no_run_cache: bool = False
 
+    @property
+    def only_targets(self) -> bool:
+        """Whether no other stages than the targets run."""
+        return self.single_item and not (self.pipeline or self.all_pipelines)
+
+    @property
+    def follows_downstream(self) -> bool:
+        """Whether the stages that need the targets run instead of those they need."""
+        return self.downstream and not (self.pipeline or self.all_pipelines)
+
     @classmethod
     def of(cls, targets: Sequence[str] | str | None, **options: bool) -> "RunOptions":
         """Return options for `targets`: one, several, or None for the default."""

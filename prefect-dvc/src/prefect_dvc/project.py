@@ -1,5 +1,6 @@
 """A DVC project, run as part of a Prefect flow."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -19,12 +20,12 @@ from prefect_dvc.events import Events
 from prefect_dvc.file_lock import try_lock
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
-from prefect_dvc.planning import plan
+from prefect_dvc.planning import plan, project_root
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
 from prefect_dvc.results import Outcome, RunResult
 from prefect_dvc.server import retry_connection
-from prefect_dvc.stage_tasks import Hook, ProjectRun, project_root
+from prefect_dvc.stage_tasks import Hook, ProjectRun
 
 LOCK_POLL_SECONDS = 0.2
 # The Prefect UI groups the artifacts of one key into a history.
@@ -62,8 +63,7 @@ class DvcProject:
             ProjectBusy: another DVC command is at work, and `wait` is false.
             ProjectError: DVC refuses the project or a target.
         """
-        chosen = RunOptions.of(targets, **options)
-        return plan(self.folder, chosen, wait=self.wait, pause=time.sleep)
+        return plan(self.folder, RunOptions.of(targets, **options), wait=self.wait)
 
     def run(
         self,
@@ -85,7 +85,7 @@ class DvcProject:
             ProjectError: DVC refuses the project or a target.
         """
         if FlowRunContext.get() is None:
-            own_flow = flow(name=self.folder.name)(self.run)
+            own_flow = flow(name=_flow_name(self.folder))(self.run)
             return own_flow(targets, raise_on_failure=raise_on_failure, **options)
         with self.open(targets, events=None, **options) as run:
             run.submit_all()
@@ -209,6 +209,11 @@ class DvcProject:
                     said = True
                 pause(LOCK_POLL_SECONDS)
             yield
+
+
+def _flow_name(folder: Path) -> str:
+    """Return the folder's name without the characters that Prefect refuses."""
+    return re.sub(r"[/%&<>]", "-", folder.name) or "dvc"
 
 
 def _lock_file(root: Path) -> IO[str]:

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from prefect import Task, allow_failure
@@ -49,6 +48,7 @@ class _Progress:
     """What has happened so far in a run."""
 
     results: dict[str, StageResult] = field(default_factory=dict)
+    reproduced: set[str] = field(default_factory=set)
     forced: set[str] = field(default_factory=set)
     failed: str | None = None
 
@@ -167,7 +167,7 @@ class ProjectRun:
             {
                 result.name: result.seconds
                 for result in self._progress.results.values()
-                if result.outcome is Outcome.RAN
+                if result.seconds
             },
         )
 
@@ -188,7 +188,7 @@ class ProjectRun:
             persist_result=False,
         )
         upstream = [self._stages[up] for up in self._selected[name].upstream]
-        goes_on = self._options.ignore_errors or self._options.single_item
+        goes_on = self._options.ignore_errors or self._options.only_targets
         self._stages[name] = task.submit(
             name,
             wait_for=[allow_failure(up) for up in upstream] if goes_on else upstream,
@@ -200,14 +200,15 @@ class ProjectRun:
         goes_on = self._options.keep_going or self._options.ignore_errors
         result, state = self._attempt(name)
         self._progress.results[name] = result
-        if result.outcome.up_to_date or goes_on:
+        if result.outcome.up_to_date:
             self._cores.ended(name)
         elif result.outcome is Outcome.FAILED and not self._is_retried(name, state):
-            self._progress.failed = self._progress.failed or name
+            if not goes_on:
+                self._progress.failed = self._progress.failed or name
+            if self._options.ignore_errors or self._options.only_targets:
+                self._cores.ended(name)
         if self._options.force_downstream and (
-            result.outcome in {Outcome.RAN, Outcome.RESTORED}
-            or self._options.force
-            or name in self._progress.forced
+            name in self._progress.reproduced | self._progress.forced
         ):
             self._progress.forced.update(self._selected[name].feeds)
         self._events.ended(result)
@@ -243,13 +244,17 @@ class ProjectRun:
     def _bring_up_to_date(self, name: str) -> tuple[StageResult, State[Any]]:
         force = name in self._progress.forced
         with self._repo.opened(name, force=force) as stage:
-            if stage.outcome is None:
-                return self._execute(name, stage)
-            message = f"{name}: {stage.message}"
-            result = StageResult(name, stage.outcome, 0, message, stage.reason)
-            return result, Completed(name="Cached", message=message)
+            ended = self._execute(name, stage)
+            if stage.reproduced:
+                self._progress.reproduced.add(name)
+            return ended
 
     def _execute(self, name: str, stage: OpenStage) -> tuple[StageResult, State[Any]]:
+        if stage.outcome is not None:
+            message = f"{name}: {stage.message}"
+            result = StageResult(name, stage.outcome, 0, message, stage.reason)
+            state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
+            return result, Completed(name=state, message=message)
         logger = get_run_logger()
         listener = Listener(name, logger.info)
         process = stage.process | {"env": environment(stage.process["env"])}
@@ -306,18 +311,6 @@ class ProjectRun:
         if outcome is Outcome.SKIPPED:
             message = "A stage that it needs failed."
         return StageResult(name, outcome, 0, message)
-
-
-def project_root(folder: Path) -> Path:
-    """Return the absolute path of a project's folder.
-
-    Raises:
-        ProjectError: it does not exist.
-    """
-    root = folder.resolve()
-    if not root.is_dir():
-        raise ProjectError(f"{folder} is not a folder.")
-    return root
 
 
 def _failed(

@@ -19,8 +19,11 @@ def test_they_are_the_two_most_probable_classes(images, link):
     model = model.model_copy(update={"description": about})
     best, probability, runner_up = classifier.prepare(model, 0.01).predict(images)
     logs = model.log_probabilities(images)
-    assert (best == logs.argmax(axis=1)).all()
-    assert (runner_up == logs.argmin(axis=1)).all()
+    # Rounding, which differs between processors, decides where both are as probable.
+    clear = np.ptp(logs, axis=1) > 1e-5
+    assert clear.mean() > 0.9
+    assert (best == logs.argmax(axis=1))[clear].all()
+    assert (runner_up == logs.argmin(axis=1))[clear].all()
     assert probability == pytest.approx(np.exp(logs.max(axis=1)), abs=1e-5)
 
 

@@ -10,7 +10,7 @@ from prefect_dvc import DvcProject, RunResult
 from tasks.runtime.params import BadInput, load
 from tasks.training.settings import Train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ROOT / "experiments" / "seeds"
 SWEEP = ROOT / "experiments" / "sweep"
 
