@@ -35,8 +35,9 @@ from prefect.states import Completed, Failed
 from flows.results import experiments
 from prefect_dvc import PrefectDvcError, run_flow
 from tasks.runtime.params import BadInput, load
+from tasks.training.settings import Train
 from tasks.tuning import grid, ranking
-from tasks.tuning.grid import Grid, TunedTrain
+from tasks.tuning.grid import Grid
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
 TABLE_KEY = "sweep"
@@ -64,7 +65,7 @@ def sweep(
         "seeds": seeds,
     }
     try:
-        train = load("train", TunedTrain, ROOT / "params.yaml")
+        train = load("train", Train, ROOT / "params.yaml")
         points = Grid.parse(options).points(train)
         grid.write(experiments.SWEEP / "points.yaml", points)
         experiments.run(experiments.SWEEP)

@@ -14,17 +14,18 @@ import pandas as pd
 from tasks.reporting import charts, svg
 from tasks.runtime import cli, files
 from tasks.runtime.params import load
+from tasks.training.settings import Train
 from tasks.trials import trial
 from tasks.trials.trial import Trial
 from tasks.tuning import grid, ranking
-from tasks.tuning.grid import Point, TunedTrain
+from tasks.tuning.grid import Point
 
 POINTS = Path("points.yaml")
 TRIALS = Path("trials")
 
 
 def compare_settings(
-    trials: Mapping[Point, Trial], train: TunedTrain
+    trials: Mapping[Point, Trial], train: Train
 ) -> tuple[pd.DataFrame, str]:
     """Return the table of a sweep (see `tasks.tuning.ranking.table`) and its figure."""
     table = ranking.table(trials)
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("figure", metavar="FIGURE", type=Path, help="the SVG to write")
     paths = parser.parse_args()
     points = grid.read(POINTS)
-    train = load("train", TunedTrain)
+    train = load("train", Train)
     trials = {
         point: trial.load(TRIALS / f"{name}.json") for name, point in points.items()
     }

@@ -7,8 +7,8 @@ there. Each of its stages becomes a task, as in the pipeline.
 from pathlib import Path
 
 from prefect_dvc import DvcProject, RunResult
-from tasks.evaluation.model_set import VariantNames
 from tasks.runtime.params import BadInput, load
+from tasks.training.settings import Train
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ROOT / "experiments" / "seeds"
@@ -19,7 +19,7 @@ def run(folder: Path) -> RunResult:
     """Bring the experiment in `folder` up to date.
 
     Raises:
-        BadInput: the pipeline has not run yet, or a variant's name is invalid.
+        BadInput: the pipeline has not run yet, or params.yaml is invalid.
         PrefectDvcError: a stage failed, or DVC refuses the project.
     """
     if not (folder / "data" / "normalized").is_dir():
@@ -28,5 +28,5 @@ def run(folder: Path) -> RunResult:
             "`dvc repro`."
         )
     # The names of the variants become words of shell commands.
-    load("train", VariantNames, ROOT / "params.yaml")
+    load("train", Train, ROOT / "params.yaml")
     return DvcProject(folder).run(keep_going=True)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -21,6 +20,7 @@ from pydantic import (
 
 from tasks.runtime import files, params
 from tasks.runtime.params import BadInput, Count, Settings, Word
+from tasks.training.settings import Train, Variant
 
 # A variant's own learning rate is multiplied by each of these.
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -44,25 +44,6 @@ class Point(Settings):
 
 class Points(RootModel[dict[str, Point]]):
     """`points` in points.yaml: every training by name."""
-
-
-class TunedVariant(Settings):
-    """What a sweep reads of one entry of `train.variants`."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    update: str
-    learning_rate: PositiveFloat
-    batch_size: Count | None = None
-
-
-class TunedTrain(Settings):
-    """What a sweep reads of section `train` of params.yaml."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    batch_size: Count
-    variants: Annotated[dict[Word, TunedVariant], Field(min_length=1)]
 
 
 class Grid(Settings):
@@ -96,7 +77,7 @@ class Grid(Settings):
                 f"`--{name}` is {fault['input']!r}, but {fault['msg'].lower()}."
             ) from None
 
-    def points(self, train: TunedTrain) -> list[Point]:
+    def points(self, train: Train) -> list[Point]:
         """Return every training, the seeds of one setting next to each other.
 
         Raises:
@@ -123,14 +104,13 @@ class Grid(Settings):
             )
         return points
 
-    def _rates(self, variant: TunedVariant) -> list[float]:
+    def _rates(self, variant: Variant) -> list[float]:
         rates = self.learning_rates or (variant.learning_rate * f for f in FACTORS)
         # 0.1 * 3 is not 0.3; six digits are enough, and make unique names.
         return sorted({float(f"{rate:.6g}") for rate in rates})
 
-    def _sizes(self, train: TunedTrain, name: str) -> list[int]:
-        own = train.variants[name].batch_size or train.batch_size
-        return sorted(set(self.batch_sizes)) or [own]
+    def _sizes(self, train: Train, name: str) -> list[int]:
+        return sorted(set(self.batch_sizes)) or [train.resolve(name).batch_size]
 
 
 def write(path: Path, points: list[Point]) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.runtime.params import BadInput
+from tasks.training.settings import Train
 from tasks.trials.trial import Trial
-from tasks.tuning.grid import Point, TunedTrain
+from tasks.tuning.grid import Point
 
 DIGITS = 6
 
@@ -61,21 +62,21 @@ def best(table: pd.DataFrame) -> tuple[Setting, float]:
     return Setting(*(row[key] for key in Setting._fields)), row["mean"]
 
 
-def command(setting: Setting, train: TunedTrain) -> str:
+def command(setting: Setting, train: Train) -> str:
     """Return the command that runs the pipeline with `setting`."""
     variant = train.variants[setting.variant]
     key = f"train.variants.{setting.variant}"
     changes = []
     if setting.learning_rate != variant.learning_rate:
         changes.append(f"-S {key}.learning_rate={setting.learning_rate:g}")
-    if setting.batch_size != (variant.batch_size or train.batch_size):
+    if setting.batch_size != train.resolve(setting.variant).batch_size:
         # A plus adds a key that does not exist yet.
         new = "" if variant.batch_size else "+"
         changes.append(f"-S {new}{key}.batch_size={setting.batch_size}")
     return " ".join(["dvc exp run", *changes])
 
 
-def conclusion(table: pd.DataFrame, train: TunedTrain) -> str:
+def conclusion(table: pd.DataFrame, train: Train) -> str:
     """Say in two lines which setting did best and how to run it.
 
     Raises:

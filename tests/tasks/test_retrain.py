@@ -63,8 +63,8 @@ def test_a_training_that_diverges_is_a_trial(settings, parts):
 def test_changes_replace_the_variants_own_settings(settings):
     new = with_seed(settings, 3, learning_rate=0.5, batch_size=16)
     assert new.seed == 3
-    assert new.recipe("autograd").learning_rate == 0.5
-    assert new.recipe("autograd").batch_size == 16
+    assert new.resolve("autograd").learning_rate == 0.5
+    assert new.resolve("autograd").batch_size == 16
     assert new.variants["analytic"] == settings.variants["analytic"]
 
 

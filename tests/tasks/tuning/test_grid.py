@@ -1,16 +1,24 @@
 import pytest
 
 from tasks.runtime.params import BadInput
+from tasks.training.settings import Train
 from tasks.tuning import grid
-from tasks.tuning.grid import Grid, Point, TunedTrain
+from tasks.tuning.grid import Grid, Point
 
-TRAIN = TunedTrain.model_validate(
+TRAIN = Train.model_validate(
     {
+        "seed": 0,
+        "device": "cpu",
         "batch_size": 64,
         "epochs": 1,
         "variants": {
             "slow": {"update": "sgd", "learning_rate": 0.01, "layer": "scratch"},
-            "fast": {"update": "adam", "learning_rate": 0.3, "batch_size": 32},
+            "fast": {
+                "update": "adam",
+                "learning_rate": 0.3,
+                "layer": "sequential",
+                "batch_size": 32,
+            },
         },
     }
 )

@@ -2,16 +2,22 @@ import numpy as np
 import pytest
 
 from tasks.runtime.params import BadInput
+from tasks.training.settings import Train, Variant
 from tasks.trials.trial import Trial
-from tasks.tuning.grid import Point, TunedTrain, TunedVariant
+from tasks.tuning.grid import Point
 from tasks.tuning.ranking import Setting, best, command, conclusion, table
 
 DIVERGED = Trial(architecture="linear", diverged=True)
-TRAIN = TunedTrain(
+TRAIN = Train(
+    seed=0,
+    device="cpu",
+    epochs=1,
     batch_size=64,
     variants={
-        "sgd": TunedVariant(update="sgd", learning_rate=0.1),
-        "adam": TunedVariant(update="adam", learning_rate=0.1, batch_size=32),
+        "sgd": Variant(layer="scratch", update="sgd", learning_rate=0.1),
+        "adam": Variant(
+            layer="sequential", update="adam", learning_rate=0.1, batch_size=32
+        ),
     },
 )
 
