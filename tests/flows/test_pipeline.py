@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 from checkouts import clone, end, flow, git, locked, run
 from conftest import TRAIN, VALID
@@ -13,6 +14,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows import pipeline
+from prefect_dvc import ProjectError
 
 
 def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_server):
@@ -235,3 +239,23 @@ def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
     assert ended.returncode == 1
     assert f"The file {first['md5']} is not in DVC's cache" in ended.stdout
     assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "key", ["a;touch ran", "$(a)", "a b", "`a`", "a\n", "'a'", "../a"]
+)
+def test_a_name_that_a_shell_would_read_is_refused(key):
+    with pytest.raises(ProjectError, match="has a name that a shell would take for"):
+        pipeline._refuse_shell_words(["normalize", f"train@{key}"])
+
+
+def test_a_variant_named_like_a_command_runs_nothing(small, prefect_server):
+    project = clone(small, "named")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["train"]["variants"]["x; touch ran"] = {"layer": "scratch"}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ended = end(project, prefect_server, "python", "-m", "flows.pipeline")
+    assert ended.returncode == 1
+    assert "a shell would take for more than a word" in ended.stdout
+    assert not (project / "ran").exists()
+    assert not (project / "data").exists()
