@@ -4,11 +4,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from prefect.logging import get_run_logger
-
 from prefect_dvc.cores import Cores
 from prefect_dvc.processes import Processes, environment
 from prefect_dvc.progress import Listener
+from prefect_dvc.run_log import run_log
 
 
 class Commands:
@@ -50,7 +49,7 @@ class Commands:
             Stopped: the run was stopped.
         """
         lines: list[str] = []
-        show = on_line or Listener(self._name, get_run_logger().info)
+        show = on_line or Listener(self._name, run_log().info)
 
         def listen(line: str) -> None:
             lines.append(line)

@@ -347,7 +347,8 @@ class DvcRepo:
             else:
                 self._save(stage)
                 return _settled(Outcome.RESTORED, "restored from the run cache", why)
-        stage.save_deps()
+        # Like `dvc repro --force`, which looks for the dependencies only afterwards.
+        stage.save_deps(allow_missing=force)
         return why
 
     def _pulled(self, stage: Stage, upstream: list[Stage]) -> bool:

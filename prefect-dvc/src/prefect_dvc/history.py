@@ -28,5 +28,6 @@ def write(root: Path, seconds: Mapping[str, float]) -> None:
     }
     # Only the order in which stages start depends on it: a full disk is not an error.
     with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
         draft.replace(path)

@@ -10,7 +10,6 @@ from typing import IO, Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
-from prefect.logging import get_run_logger
 
 from prefect_dvc.commands import Commands
 from prefect_dvc.cores import Cores, available_cores
@@ -24,6 +23,7 @@ from prefect_dvc.planning import plan, project_root
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
 from prefect_dvc.results import Outcome, RunResult
+from prefect_dvc.run_log import run_log
 from prefect_dvc.server import retry_connection
 from prefect_dvc.stage_tasks import Hook, ProjectRun
 
@@ -125,7 +125,7 @@ class DvcProject:
                 chosen,
                 wait=self.wait,
                 pause=processes.pause,
-                say=get_run_logger().info,
+                say=run_log().info,
             )
             with self._locked(repo.root, processes.pause):
                 selected = repo.select()
@@ -205,7 +205,7 @@ class DvcProject:
                         "without --no-wait."
                     )
                 if not said:
-                    get_run_logger().info("Waiting: another run is at work here.")
+                    run_log().info("Waiting: another run is at work here.")
                     said = True
                 pause(LOCK_POLL_SECONDS)
             yield

@@ -17,7 +17,6 @@ from prefect import Task, allow_failure
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
@@ -31,6 +30,7 @@ from prefect_dvc.options import RunOptions
 from prefect_dvc.processes import Processes, environment
 from prefect_dvc.progress import Listener
 from prefect_dvc.results import Outcome, RunResult, StageResult
+from prefect_dvc.run_log import run_log
 from prefect_dvc.stage_options import StageOptions
 
 UNAVAILABLE = "Unavailable"
@@ -255,7 +255,7 @@ class ProjectRun:
             result = StageResult(name, stage.outcome, 0, message, stage.reason)
             state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
             return result, Completed(name=state, message=message)
-        logger = get_run_logger()
+        logger = run_log()
         listener = Listener(name, logger.info)
         process = stage.process | {"env": environment(stage.process["env"])}
         limit = self._stage_options[name].timeout_seconds
@@ -298,7 +298,7 @@ class ProjectRun:
             try:
                 hook(result)
             except Exception:  # noqa: BLE001  # a user's code may raise anything
-                get_run_logger().exception(
+                run_log().exception(
                     "The hook %r failed; the stage's outcome stays as it is.", hook
                 )
 
