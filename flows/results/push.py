@@ -88,7 +88,7 @@ class Pusher:
         if not state.is_completed() or self._when == "never" or self._remote is None:
             return state
         task = run.after(
-            run.names,
+            None,
             NAME,
             self._run,
             description=DESCRIPTION,

@@ -236,7 +236,9 @@ def test_a_task_after_a_failed_stage_does_not_run(project):
 
     states, summary = pipeline()
     assert states == ["NotReady", "Good"]
-    assert summary == "There is no more paper. Stages skipped because of this: 1."
+    assert summary == (
+        "each@a failed: There is no more paper. Stages skipped because of this: 1."
+    )
     assert called == []
 
 
@@ -245,7 +247,9 @@ def test_a_task_after_a_failed_stage_does_not_run(project):
 
 def test_run_failed_has_the_outcome_of_every_stage(project):
     project.fail("each@a", 3, "There is no more paper.")
-    with pytest.raises(RunFailed, match="^There is no more paper. ") as failure:
+    with pytest.raises(
+        RunFailed, match="^each@a failed: There is no more paper. "
+    ) as failure:
         DvcProject(project.root, jobs=2).run(keep_going=True)
     result = failure.value.result
     assert {stage.name: stage.outcome.value for stage in result} == {

@@ -107,7 +107,7 @@ class ProjectRun:
 
     def after(
         self,
-        upstream: str | Sequence[str],
+        upstream: str | Sequence[str] | None,
         name: str,
         body: Callable[[Commands], Any],
         *,
@@ -117,8 +117,8 @@ class ProjectRun:
         """Submit a task that is not a stage, once the stages `upstream` have ended.
 
         Args:
-            upstream: one or several submitted stages; the task does not run if one of
-                them fails.
+            upstream: one or several submitted stages, or None for all; the task does
+                not run if one of them fails.
             name: the task's name.
             body: called in the task; gets `Commands` to run commands with, and returns
                 the task's result or a Prefect state. A state named `Unavailable` makes
@@ -126,7 +126,8 @@ class ProjectRun:
             description: the task's description in the Prefect UI.
             retry_delay_seconds: pauses before the second, third, ... attempt.
         """
-        needed = [upstream] if isinstance(upstream, str) else upstream
+        needed = list(self._stages) if upstream is None else upstream
+        needed = [needed] if isinstance(needed, str) else needed
         task: Task[[], Any] = Task(
             lambda: body(Commands(name, self._processes, self._cores)),
             name=name,
@@ -157,6 +158,10 @@ class ProjectRun:
         """Wait for all submitted stages; return the states of their tasks."""
         self.wait()
         return [future.state for future in self._stages.values()]
+
+    def stop(self) -> None:
+        """Stop every command of the run; stages that wait for a core don't start."""
+        self._processes.stop()
 
     def finish(self) -> None:
         """Wait for every task of the run; record how long the stages took."""

@@ -88,7 +88,7 @@ def test_the_second_run_shows_the_change_since_the_first(tmp_path, prefect_serve
     def show(accuracy: float) -> list[str]:
         other = {**SCORES, "accuracy": accuracy}
         metrics = {**METRICS, "models": {"one": {"valid": other}}}
-        monkey.setattr(artifacts.scores, "read", lambda _: metrics)
+        monkey.setattr(artifacts.metrics_file, "read", lambda _: metrics)
         artifacts.publish(tmp_path)
         rows = json.loads(Artifact.get(artifacts.TABLE_KEY).data)
         return [row["change"] for row in rows]

@@ -21,13 +21,11 @@ from prefect.client.schemas.filters import (
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed
 from test_remote import cached, default_remote, files
-from test_stages import logged
 
 from flows.results import push
 from flows.results.push import Pusher
 from flows.results.remote import RemoteError, fetch_object, push_objects
-from prefect_dvc.processes import Children
-from prefect_dvc.stage_tasks import Stages, opened
+from prefect_dvc import DvcProject
 
 # DVC asks pygtrie so for the outputs of a stage.
 pytestmark = [
@@ -63,12 +61,10 @@ def everything(root, when):
     """All stages, then the push, as the real flow does it."""
     try:
         pusher = Pusher(root, when, [])
-        with opened(root, [], force=False, wait=True) as (stages, graph):
-            futures = {}
-            for name, stage in graph.items():
-                futures[name] = stages.step(name, *(futures[up] for up in stage.after))
-            done = all(state.is_completed() for state in stages.finish())
-            end = Completed(message=DONE) if done else Failed(message="No.")
+        with DvcProject(root).open() as stages:
+            stages.submit_all()
+            ok = stages.wait().ok
+            end = Completed(message=DONE) if ok else Failed(message="No.")
             return pusher.finish(stages, end)
     except RemoteError as error:
         return Failed(message=str(error))
@@ -83,9 +79,8 @@ def pushed(project, when="auto", champions=tuple, targets=()):
 
     @flow
     def only_push():
-        with Children(1) as children:
-            pusher = Pusher(project.root, when, list(targets), champions)
-            stages = Stages(None, children, {}, force=False)
+        pusher = Pusher(project.root, when, list(targets), champions)
+        with DvcProject(project.root).open() as stages:
             return pusher.finish(stages, Completed(message=DONE))
 
     return only_push(return_state=True)
@@ -101,6 +96,14 @@ def pushes(state):
             for task in client.read_task_runs(flow_run_filter=chosen)
             if task.name == "push"
         ]
+
+
+def logged(flow_run_id):
+    """Return the log of a flow run, in order."""
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
+        return [log.message for log in client.read_logs(chosen)]
 
 
 def warnings(state):
@@ -253,16 +256,16 @@ def silent_remote(project):
 def test_a_push_is_stopped_with_the_flow(built):
     @flow
     def stopped():
-        with silent_remote(built) as server, Children(1) as children:
+        project = DvcProject(built.root)
+        with silent_remote(built) as server, project.open() as stages:
             pusher = Pusher(built.root, "auto", [])
-            stages = Stages(None, children, {}, force=False)
             context = contextvars.copy_context()
             with ThreadPoolExecutor(1) as pool:
                 pushed = pool.submit(
                     context.run, pusher.finish, stages, Completed(message=DONE)
                 )
                 connection, _ = server.accept()
-                children.stop()
+                stages.stop()
                 state = pushed.result()
             with connection:
                 while connection.recv(65536):

@@ -1,0 +1,49 @@
+"""Calls to a server that is down for a while are retried."""
+
+import httpx
+import pytest
+
+from prefect_dvc import server
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """How long was slept, each time; nobody sleeps."""
+    slept = []
+    monkeypatch.setattr(server.time, "sleep", slept.append)
+    return slept
+
+
+def test_a_server_that_comes_back_is_waited_for(slept):
+    answers = iter([httpx.ConnectError("gone"), httpx.ConnectError("gone"), None])
+    given = []
+
+    @server.retry_connection
+    def ask(what, *, how):
+        given.append((what, how))
+        if answer := next(answers):
+            raise answer
+
+    ask("name", how="kindly")
+    assert given == [("name", "kindly")] * 3
+    assert slept == [1, 2]
+
+
+def test_after_a_minute_it_is_an_error(slept):
+    @server.retry_connection
+    def ask():
+        raise httpx.ConnectError("gone")
+
+    with pytest.raises(httpx.ConnectError):
+        ask()
+    assert 60 <= sum(slept) < 70
+
+
+def test_another_error_is_told_at_once(slept):
+    @server.retry_connection
+    def ask():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask()
+    assert slept == []
