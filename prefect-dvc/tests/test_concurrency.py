@@ -1,14 +1,14 @@
 """A flow, and others at work in the same checkout: what happens is defined.
 
-Two flows, and a flow beside `dvc repro`, stand in `test_cases.py`. Everything here goes
-on while a stage of the flow runs, which is when DVC's own lock is free.
+Two flows, and a flow beside `dvc repro`, are in `test_both_engines.py`. Everything here
+happens while a stage of the flow runs, which is when DVC's own lock is free.
 """
 
 import subprocess
 import sys
 
 import pytest
-from test_cases import ALL, CACHED, flow, flow_beside, names, settled, told
+from test_both_engines import ALL, CACHED, flow, flow_beside, names, settled, told
 
 pytestmark = [
     # DVC asks pygtrie so for the outputs of a stage.
@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 REFUSED = (
-    "Failed: What stage '{}' depends on was edited while it ran, so its result was not "
+    "Failed: A dependency of stage '{}' was edited while it ran, so its result was not "
     "recorded; run the pipeline again."
 )
 
