@@ -33,7 +33,7 @@ from flows.deploy import cron, deployments, notifications, services
 from flows.deploy.cron import Schedule
 from flows.deploy.daemons import Unready
 from flows.schedule import LOST
-from prefect_dvc.stage_tasks import working
+from prefect_dvc import DvcProject
 from tasks.runtime.params import BadInput, load
 
 NIGHTLY, ON_DEMAND = "mnist-sgd/nightly", "mnist-sgd/on-demand"
@@ -240,7 +240,7 @@ def by_the_clock(client):
 
 
 def test_a_moved_checkout_says_to_deploy_it_again(scheduled, client):
-    wait_until(lambda: not working(scheduled.root))
+    wait_until(lambda: not DvcProject(scheduled.root).running)
     old, new = scheduled.root, scheduled.root.with_name("moved")
     old.rename(new)
     scheduled.root = new
@@ -258,7 +258,7 @@ def test_a_moved_checkout_says_to_deploy_it_again(scheduled, client):
     CustomWebhookNotificationBlock(name="ops", url="http://127.0.0.1:9").save("ops")
     # From here on, no run of the clock comes between.
     scheduled.edit(cron="0 5 * * *", alarms="custom-webhook/ops")
-    wait_until(lambda: not working(new), seconds=60)
+    wait_until(lambda: not DvcProject(new).running, seconds=60)
     status, said = scheduled.schedule()
     assert (status, len(said)) == (0, 4), said
     assert said[0] == f"The deployments pointed to {old}; they point to {new} now."

@@ -10,7 +10,8 @@ from checkouts import run
 from conftest import wait_until
 from prefect.client.orchestration import get_client
 
-from flows.results import experiments, seeds
+from flows import seeds
+from flows.results import experiments
 from tasks.runtime.params import BadInput
 
 FLOW = ("python", "-m", "flows.seeds")
