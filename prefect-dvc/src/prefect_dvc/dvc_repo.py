@@ -152,11 +152,13 @@ class DvcRepo:
         def act() -> Plan:
             selected = self._select()
             with self._locked():
+                # One by one, each would parse all of dvc.yaml and dvc.lock.
+                stages = {stage.addressing: stage for stage in self._repo.index.stages}
                 planner = Planner(self._repo, self._options, last_seconds)
                 return Plan(
                     tuple(
                         planner.planned(
-                            stage := self._stage(name),
+                            stage := stages[name],
                             self._upstream(stage),
                             chosen.upstream,
                             chosen.feeds,
