@@ -22,8 +22,8 @@ HOW = {
     "new": "is new",
     "not in cache": "is not in the cache",
 }
-# By path, the version of each dvc.lock read last and its stages: parsing it takes 0.4 ms
-# per stage in it.
+# By path: the version of each dvc.lock that was read last, and its stages. It takes
+# 0.4 ms per stage to parse.
 _LOADED: dict[str, tuple[Any, dict[str, Any]]] = {}
 MISSING = {HOW["deleted"], HOW["not in cache"]}
 
