@@ -88,7 +88,7 @@ def next_run(
         for run in planned(client, nightly):
             start = run.next_scheduled_start_time
             if start and start > now:
-                return start.astimezone(ZoneInfo(schedule.timezone))
+                return _local(start, schedule)
         if time.monotonic() > deadline:
             raise Unready(
                 f"The server planned no run in {SCHEDULER_SECONDS} s, and its log says "
@@ -119,7 +119,11 @@ def forget(
     for run in planned(client, nightly):
         start = run.next_scheduled_start_time
         assert start
-        if not croniter.match(
-            schedule.cron, start.astimezone(ZoneInfo(schedule.timezone))
-        ):
+        if not croniter.match(schedule.cron, _local(start, schedule)):
             client.delete_flow_run(run.id)
+
+
+def _local(start: datetime, schedule: Schedule) -> datetime:
+    # Until Python 3.12 Prefect returns Pendulum times, some methods of which, called by
+    # croniter, are deprecated since Prefect 3.9.
+    return datetime.fromtimestamp(start.timestamp(), ZoneInfo(schedule.timezone))

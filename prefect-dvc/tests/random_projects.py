@@ -166,7 +166,10 @@ class State:
         cat = " ".join(
             f"$(find {dep} -type f ! -name .gitignore | LC_ALL=C sort)" for dep in deps
         )
-        text = f"echo {step.name in self.versions} {item}; cat /dev/null {cat}"
+        # Outputs of two stages are never equal. Otherwise one stage could find in the
+        # cache what another has made, or not, depending on the clock.
+        version = step.name in self.versions
+        text = f"echo {step.name} {version} {item}; cat /dev/null {cat}"
         if step.params:
             text += f"; grep '^[{''.join(step.params)}]:' {up}params.yaml"
         text = f"{{ {text}; }}" + (" | head -n 1" if step.lossy else "")

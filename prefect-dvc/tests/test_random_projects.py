@@ -277,9 +277,8 @@ def test_a_random_project_ends_as_under_repro_and_as_planned(template, made, dat
     differential(template, made, data, run)
 
 
+@pytest.mark.usefixtures("prefect_server")
 @examples(2)
 @given(made=steps(), data=st.data())
-def test_a_random_project_in_a_flow_ends_as_under_repro(
-    template, prefect_server, made, data
-):
+def test_a_random_project_in_a_flow_ends_as_under_repro(template, made, data):
     differential(template, made, data, run_in_a_flow)

@@ -7,6 +7,7 @@ and the new value.
 
 import json
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
@@ -15,12 +16,16 @@ from dvc.stage import PipelineStage, Stage
 from prefect_dvc.plan import Change
 
 MD5_DIGITS = 8
+NEVER_RAN = Change("stage", "", "has never run")
 HOW = {
     "deleted": "is missing",
     "modified": "changed",
     "new": "is new",
     "not in cache": "is not in the cache",
 }
+# By path: the version of each dvc.lock that was read last, and its stages. It takes
+# 0.4 ms per stage to parse.
+_LOADED: dict[str, tuple[Any, dict[str, Any]]] = {}
 MISSING = {HOW["deleted"], HOW["not in cache"]}
 
 
@@ -42,7 +47,7 @@ def changes(
     # Reading dvc.lock takes time: only where nothing of it reached the stage.
     known = any(entry.hash_info for entry in (*stage.deps, *stage.outs))
     if isinstance(stage, PipelineStage) and not known and recorded(stage) is None:
-        return [Change("stage", "", "has never run")]
+        return [NEVER_RAN]
     found = [*_command(stage)]
     if not stage.frozen:
         made = {
@@ -67,8 +72,15 @@ def changes(
 
 def recorded(stage: Stage) -> dict[str, Any] | None:
     """Return the entry of a stage in dvc.lock; None if there is none."""
-    stages: dict[str, Any] = stage.dvcfile.lockfile_contents.get("stages", {})
-    return stages.get(stage.name)
+    lockfile = stage.dvcfile._lockfile  # noqa: SLF001  # DVC has no public name for it
+    try:
+        stat = Path(lockfile.path).stat()
+    except FileNotFoundError:
+        return None
+    version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if _LOADED.get(lockfile.path, (None,))[0] != version:
+        _LOADED[lockfile.path] = version, lockfile.load().get("stages", {})
+    return _LOADED[lockfile.path][1].get(stage.name)
 
 
 def _command(stage: Stage) -> Iterator[Change]:

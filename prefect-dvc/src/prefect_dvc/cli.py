@@ -102,6 +102,8 @@ def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
     start_preloading(Path.cwd())
     from prefect.settings import (  # noqa: PLC0415  # takes a second
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
     )
 
@@ -111,10 +113,18 @@ def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
 
     gc.freeze()
     gc.enable()
-    # Heartbeats show that a run on a worker is alive; whoever types this sees it. The
-    # flow would wait for their thread, up to a second.
-    without_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with connected(), without_heartbeats, shown(verbose=asked.verbose) as events:
+    settings = temporary_settings(
+        {
+            # Heartbeats show that a run on a worker is alive; here its user sees it.
+            # The flow would wait for their thread, up to a second.
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            # A temporary server needs longer than 20 s on a busy machine, and reports
+            # an error where it can't send its statistics.
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        }
+    )
+    with connected(), settings, shown(verbose=asked.verbose) as events:
         state = run_project(
             str(Path.cwd()),
             list(options.targets) or None,

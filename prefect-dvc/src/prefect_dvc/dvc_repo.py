@@ -272,6 +272,7 @@ class DvcRepo:
     def _plan(self, last_seconds: Mapping[str, float]) -> Plan:
         with self._locked():
             selected = self._select()
+            # One by one, each would parse all of dvc.yaml and dvc.lock.
             stages = {stage.addressing: stage for stage in self._repo.index.stages}
             planner = Planner(self._repo, self._options, last_seconds)
             return Plan(

@@ -22,7 +22,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 
-from prefect_dvc.changes import changes
+from prefect_dvc.changes import NEVER_RAN, changes
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Action, Change, PlannedStage
 
@@ -71,6 +71,8 @@ class Planner:
             ),
             *(Change("dependency", str(dep), PENDING) for dep in pending),
         ]
+        if found and found[0] == NEVER_RAN:
+            found = [NEVER_RAN]
         forced = self._options.force or name in self._forced
         if forced:
             found = [FORCED, *found]
