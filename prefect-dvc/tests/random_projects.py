@@ -293,9 +293,9 @@ def steps(draw: st.DrawFn) -> tuple[Step, ...]:
 
 @st.composite
 def rounds(
-    draw: st.DrawFn, names: list[str]
+    draw: st.DrawFn, names: list[str], most: int
 ) -> list[tuple[list[tuple[str, str]], dict[str, bool], list[str]]]:
-    """Draw rounds of edits, each with the options and targets of the next run."""
+    """Draw up to `most` rounds of edits, with options and targets of the next run."""
     edit = st.tuples(st.sampled_from(EDITS), st.sampled_from(names))
     return draw(
         st.lists(
@@ -305,7 +305,7 @@ def rounds(
                 st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True),
             ),
             min_size=2,
-            max_size=6,
+            max_size=most,
         )
     )
 

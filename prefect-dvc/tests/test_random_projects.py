@@ -253,7 +253,10 @@ def differential(template, made, data, engine):
         note(roots[0].joinpath("sub/dvc.yaml").read_text())
         names = [step.name for step in made]
         first = ([("nothing", names[0])], {}, names[:1])
-        for edits, options, targets in [first, *data.draw(rounds(names))]:
+        for edits, options, targets in [
+            first,
+            *data.draw(rounds(names, 6 if PROJECTS else 3)),
+        ]:
             one_round(roots, edits, options, targets, state, control, engine)
     COUNTS["projects"] += 1
 
@@ -271,14 +274,14 @@ def examples(number):
     )
 
 
-@examples(5)
+@examples(3)
 @given(made=steps(), data=st.data())
 def test_a_random_project_ends_as_under_repro_and_as_planned(template, made, data):
     differential(template, made, data, run)
 
 
 @pytest.mark.usefixtures("prefect_server")
-@examples(2)
+@examples(1)
 @given(made=steps(), data=st.data())
 def test_a_random_project_in_a_flow_ends_as_under_repro(template, made, data):
     differential(template, made, data, run_in_a_flow)
