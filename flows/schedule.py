@@ -27,7 +27,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
-from prefect.states import Cancelling, Crashed
+from prefect.states import Cancelled, Cancelling, Crashed
 
 from flows.deploy import cron, deployments, notifications, prefect_api, services
 from flows.deploy.cron import Schedule
@@ -141,11 +141,14 @@ def _undeploy(client: SyncPrefectClient) -> bool:
         for deployment in deployments.existing(client).values()
         if not _elsewhere(deployments.folder(deployment))
     ]
-    runs = deployments.under_way(client, found)
     for deployment in found:
-        client.delete_deployment(deployment.id)
+        client.pause_deployment(
+            deployment.id
+        )  # deletes the runs that the clock planned
     if found:
         notifications.put(client, None)
+    deployments.put(client, deployments.waiting(client, found), Cancelled())
+    runs = deployments.under_way(client, found)
     deployments.put(
         client, runs, Cancelling() if WORKER.running() else Crashed(message=LOST)
     )
@@ -156,6 +159,10 @@ def _undeploy(client: SyncPrefectClient) -> bool:
                 raise Unready(f"Run {run.name} did not end when it was cancelled.")
             time.sleep(POLL_SECONDS)
         print(f"Run {run.name} was under way; it is {state.name} now.")
+    # Only now: a run that ends gives its slot back to its deployment's concurrency
+    # limit, and Prefect 3.9 answers 500 if that is gone.
+    for deployment in found:
+        client.delete_deployment(deployment.id)
     return bool(found)
 
 

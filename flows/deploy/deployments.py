@@ -141,10 +141,25 @@ def under_way(
     client: SyncPrefectClient, found: Iterable[DeploymentResponse]
 ) -> list[FlowRun]:
     """Return the runs of deployments that have begun and not ended."""
+    return _runs(client, found, UNDER_WAY)
+
+
+def waiting(
+    client: SyncPrefectClient, found: Iterable[DeploymentResponse]
+) -> list[FlowRun]:
+    """Return the runs of deployments that have not begun."""
+    return _runs(client, found, [StateType.SCHEDULED])
+
+
+def _runs(
+    client: SyncPrefectClient,
+    found: Iterable[DeploymentResponse],
+    types: list[StateType],
+) -> list[FlowRun]:
     ids = [one.id for one in found]
     chosen = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=ids),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
     )
     return client.read_flow_runs(flow_run_filter=chosen) if ids else []
 
