@@ -77,6 +77,7 @@ fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; tak
 	python tests/fuzz/run.py
 
 bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and a quarter of an hour
+	python benchmarks/engine.py
 	python benchmarks/epoch.py
 	python benchmarks/growth.py
 	python benchmarks/job.py

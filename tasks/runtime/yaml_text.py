@@ -75,6 +75,12 @@ class _Constructor(SafeConstructor):
             problem = f"invalid {_type_name(node)}"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
+    def construct_yaml_str(self, node: ScalarNode) -> str:
+        """Return text; half of a surrogate pair is not text: UTF-8 can't encode it."""
+        text = str(super().construct_yaml_str(node))
+        text.encode()
+        return text
+
     def construct_yaml_int(self, node: ScalarNode) -> int:
         """Return an integer of at most 64 bits; Python can't even print huge ones."""
         number = int(super().construct_yaml_int(node))

@@ -50,6 +50,7 @@ from prefect_dvc.errors import (
     ProjectError,
     describe_error,
 )
+from prefect_dvc.loaded_stages import LoadedStages
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import SHOWN, Plan, reason
 from prefect_dvc.results import Outcome
@@ -128,6 +129,7 @@ class DvcRepo:
             root = Repo.find_root(str(folder))
             self._repo = Repo(root, fs=rwlock_file.AtomicRwlock())
         self.root = Path(root)
+        self._stages = LoadedStages(self._repo)
         self._options = options
         self._mutex = threading.Lock()
         self._wait = wait
@@ -188,7 +190,7 @@ class DvcRepo:
 
         def act() -> bool:
             with self._locked():
-                stage = self._stage(name)
+                stage = self._stages.get(name)
                 if not stage.cmd or stage.frozen:
                     return False
                 return (
@@ -224,6 +226,8 @@ class DvcRepo:
             # removed; DVC drops it once this process is gone.
             with suppress(OSError):
                 claim.close()
+            with self._mutex:
+                self._stages.forget(name)
 
     def _select(self) -> dict[str, SelectedStage]:
         options = self._options
@@ -289,7 +293,7 @@ class DvcRepo:
 
     def _open(self, name: str, claim: ExitStack, *, force: bool) -> OpenStage:
         with self._locked():
-            stage = self._stage(name)
+            stage = self._stages.get(name)
             settled = self._settle(stage, force=force)
             if isinstance(settled, OpenStage):
                 return settled
@@ -324,7 +328,7 @@ class DvcRepo:
                 no_commit=options.no_commit,
             )
             if done:
-                _dump(stage)
+                self._dump(stage)
                 return _settled(Outcome.RAN, "recorded", why)
             return _settled(Outcome.UNCHANGED, "unchanged", "", reproduced=False)
         if not force and not stage.changed(options.allow_missing, upstream):
@@ -376,7 +380,7 @@ class DvcRepo:
                 # The claim excludes every other holder, this object included. The
                 # repository's lock is held now, so nothing can step in between.
                 claim.close()
-                stage = self._stage(name)
+                stage = self._stages.get(name)
                 stage.save_deps(allow_missing=self._options.allow_missing)
                 if _fingerprint(stage) != made_from:
                     raise DependencyChanged(
@@ -399,7 +403,16 @@ class DvcRepo:
         )
         if not options.no_commit:
             stage.commit(allow_missing=options.allow_missing)
-        _dump(stage)
+        self._dump(stage)
+
+    def _dump(self, stage: Stage) -> None:
+        lockfile = getattr(stage.dvcfile, "_lockfile", None)
+        if lockfile is None:  # a .dvc file
+            stage.dump(update_pipeline=False)
+            self._stages.wrote(stage.path)
+        else:
+            _dump(stage, lockfile)
+            self._stages.wrote(lockfile.path)
 
     def _claim(self, stage: Stage) -> AbstractContextManager[None]:
         """Hold the stage's files as `dvc repro` holds them while a command runs."""
@@ -414,10 +427,6 @@ class DvcRepo:
             [out.fs_path for out in stage.outs],
             repo.config["core"].get("hardlink_lock", False),
         )
-
-    def _stage(self, name: str) -> Stage:
-        (stage,) = collect_stages(self._repo, [name])
-        return stage
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -458,15 +467,11 @@ def _settled(
     return OpenStage(outcome, message, reason, [], {}, lambda: None, reproduced)
 
 
-def _dump(stage: Stage) -> None:
+def _dump(stage: Stage, lockfile: Lockfile) -> None:
     """Write a stage into dvc.lock: the whole file or nothing, unlike DVC's own `dump`.
 
     The caller holds the repository, so nothing else writes the draft.
     """
-    lockfile = getattr(stage.dvcfile, "_lockfile", None)
-    if lockfile is None:  # a .dvc file
-        stage.dump(update_pipeline=False)
-        return
     path, draft = Path(lockfile.path), Path(stage.repo.tmp_dir, "dvc.lock")
     before = set(stage.repo.scm_context.files_to_track)
     try:

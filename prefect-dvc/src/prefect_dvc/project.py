@@ -145,7 +145,10 @@ class DvcProject:
                     # None of our processes writes when the next run gets the lock.
                     processes.stop()
                     run.finish()
-                _publish(run.wait(), self.folder)
+                try:
+                    _publish(run.wait(), self.folder)
+                except Exception as error:  # noqa: BLE001  # the stages are done
+                    run_log().warning("The outcomes are not shown: %r", error)
 
     def on_stage(self, select: str = "*") -> Callable[[Hook], Hook]:
         """Decorate a function to be called with each `StageResult`, in its task.

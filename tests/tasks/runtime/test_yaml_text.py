@@ -92,7 +92,7 @@ def test_documents_are_read_as_in_dvc(text):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"a: 1\nb: [", "line 3, column 1"),
+        (b"a: 1\nb: [", "line [23], column"),
         (b"a: 1\n\tb: 2", "line 2, column 1"),
         (b"a: &x 1", "anchors and aliases are not supported.*line 1, column 4"),
         (b"a: 1\nb: 2026-11-24", "unsupported type `timestamp`.*line 2, column 4"),
