@@ -6,10 +6,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The environment holds the folder's path: in another folder it is made anew.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install run repro seeds ui schedule unschedule test test-faults check fuzz bench clean
+.PHONY: help install run repro seeds ui schedule unschedule test test-faults test-dvc-versions check fuzz bench clean
 
 help: ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(INSTALLED): pyproject.toml prefect-dvc/pyproject.toml constraints.txt
 	test -e $@ || rm -rf $(VENV)
@@ -44,6 +44,29 @@ test: $(INSTALLED) ## run the tests: no network, no GPU
 test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
 	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
 
+# The ends of the range in prefect-dvc/pyproject.toml.
+DVC_OLDEST := 3.51.0
+DVC_NEWEST := 3.67.1
+DVC_TESTS := $(addprefix tests/test_,both_engines.py dvc_repo.py options.py \
+	planning.py random_projects.py rwlock_file.py)
+
+test-dvc-versions: test-dvc-$(DVC_OLDEST) test-dvc-$(DVC_NEWEST) ## test prefect-dvc with the oldest and the newest DVC it supports, a quarter of an hour
+
+# The pinned versions, but for what DVC chooses. Before 3.66.1, DVC allows pathspec 1 but
+# fails with it. Old releases use calls that their libraries have deprecated since.
+.venv-dvc-%/.installed: prefect-dvc/pyproject.toml constraints.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	grep -vE '^(dvc|dvc-data|flufl.lock|pathspec|platformdirs)==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet --constraint $(@D)/constraints.txt --editable ./prefect-dvc \
+		dvc==$* 'pathspec<1' hypothesis psutil pytest pytest-timeout
+	touch $@
+
+.PRECIOUS: .venv-dvc-%/.installed
+
+test-dvc-%: .venv-dvc-%/.installed
+	cd prefect-dvc && $(CURDIR)/.venv-dvc-$*/bin/python -m pytest -W default::DeprecationWarning $(DVC_TESTS)
+
 check: $(INSTALLED) ## format, lint and types
 	ruff format --check .
 	ruff check .
@@ -62,4 +85,4 @@ bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and
 	python benchmarks/soak.py
 
 clean: ## remove the environment and the caches of the tools; data and models stay
-	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-dvc-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
