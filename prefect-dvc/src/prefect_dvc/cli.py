@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prefect_dvc.errors import PrefectDvcError, ProjectError
 from prefect_dvc.options import RunOptions
-from prefect_dvc.plan import Action
+from prefect_dvc.plan import Action, Plan
 
 # Option of `dvc repro`, its short form, its help there.
 SELECTION = [
@@ -53,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _plan(asked: argparse.Namespace) -> int:
-    from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
-
-    found = plan(Path.cwd(), _options(asked), wait=asked.wait)
+    found = _planned(asked, _options(asked))
     if asked.json:
         print(json.dumps([stage.as_dict() for stage in found], indent=2))
     else:
@@ -64,10 +62,8 @@ def _plan(asked: argparse.Namespace) -> int:
 
 
 def _why(asked: argparse.Namespace) -> int:
-    from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
-
     options = RunOptions.of(asked.stage)
-    found = plan(Path.cwd(), options, wait=asked.wait)
+    found = _planned(asked, options)
     chosen = [
         stage
         for stage in found
@@ -84,11 +80,9 @@ def _run(asked: argparse.Namespace) -> int:
     options = _options(asked)
     if asked.dry:
         return _dry(asked, options)
-    from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
-
     # Finds mistakes in dvc.yaml, and that there is nothing to do, before the seconds
     # that Prefect takes to start.
-    found = plan(Path.cwd(), options, wait=asked.wait)
+    found = _planned(asked, options)
     if all(stage.action is Action.UNCHANGED for stage in found):
         print(found)
         print("Nothing to run: every stage is unchanged.")
@@ -143,9 +137,7 @@ def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
 
 def _dry(asked: argparse.Namespace, options: RunOptions) -> int:
     """Print the commands that would run, like `dvc repro --dry`."""
-    from prefect_dvc.planning import plan  # noqa: PLC0415  # without Prefect: fast
-
-    for stage in plan(Path.cwd(), options, wait=asked.wait):
+    for stage in _planned(asked, options):
         if stage.action is Action.UNCHANGED:
             print(f"Stage {stage.name!r} is unchanged.")
         elif stage.action is Action.RESTORE:
@@ -174,6 +166,12 @@ def _deploy(asked: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _planned(asked: argparse.Namespace, options: RunOptions) -> Plan:
+    from prefect_dvc.planning import plan  # noqa: PLC0415  # imports DVC, not Prefect
+
+    return plan(Path.cwd(), options, wait=asked.wait)
 
 
 def _options(asked: argparse.Namespace) -> RunOptions:

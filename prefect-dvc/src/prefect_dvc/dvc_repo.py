@@ -29,10 +29,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
 from dvc.stage import Stage
-from dvc.stage.cache import (
-    RunCacheNotFoundError,
-    RunCacheNotSupported,
-)
+from dvc.stage.cache import RunCacheNotFoundError, RunCacheNotSupported
 from dvc.stage.run import (
     _enforce_cmd_list,
     _make_cmd,
@@ -245,15 +242,14 @@ class DvcRepo:
                     f"{stage.addressing!r} is not a stage of this project; choose "
                     "one that `dvc stage list --all` shows."
                 )
-        single = options.single_item and not (options.all_pipelines or options.pipeline)
-        if single:
+        if options.only_targets:
             steps = stages
         else:
             steps = plan_repro(
                 graph,
                 stages or None,
                 pipeline=options.pipeline,
-                downstream=options.downstream and not options.all_pipelines,
+                downstream=options.follows_downstream,
             )
         names = [stage.addressing for stage in steps]
         selected = {}
@@ -263,7 +259,7 @@ class DvcRepo:
                 # `--single-item` runs the targets in the order given, whatever
                 # the graph says.
                 upstream=tuple(names[:position][-1:])
-                if single
+                if options.only_targets
                 else tuple(name for name in names if name in upstream),
                 feeds=tuple(
                     sorted(down.addressing for down in graph.predecessors(stage))

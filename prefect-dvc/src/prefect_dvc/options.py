@@ -54,6 +54,11 @@ class RunOptions:
         """Whether the stages that need the targets run instead of those they need."""
         return self.downstream and not (self.pipeline or self.all_pipelines)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether stages still start after another one has failed."""
+        return self.keep_going or self.ignore_errors
+
     @classmethod
     def of(cls, targets: Sequence[str] | str | None, **options: bool) -> "RunOptions":
         """Return options for `targets`: one, several, or None for the default."""

@@ -193,22 +193,23 @@ class ProjectRun:
             persist_result=False,
         )
         upstream = [self._stages[up] for up in self._selected[name].upstream]
-        goes_on = self._options.ignore_errors or self._options.only_targets
+        despite_failure = self._options.ignore_errors or self._options.only_targets
         self._stages[name] = task.submit(
             name,
-            wait_for=[allow_failure(up) for up in upstream] if goes_on else upstream,
+            wait_for=[allow_failure(up) for up in upstream]
+            if despite_failure
+            else upstream,
             return_state=False,
         )
 
     def _run(self, name: str) -> State[Any]:
         """Run one stage, as the body of its task."""
-        goes_on = self._options.keep_going or self._options.ignore_errors
         result, state = self._attempt(name)
         self._progress.results[name] = result
         if result.outcome.up_to_date:
             self._cores.ended(name)
         elif result.outcome is Outcome.FAILED and not self._is_retried(name, state):
-            if not goes_on:
+            if not self._options.goes_on:
                 self._progress.failed = self._progress.failed or name
             if self._options.ignore_errors or self._options.only_targets:
                 self._cores.ended(name)
@@ -292,8 +293,7 @@ class ProjectRun:
         Raises:
             _NotStarted: a stage has failed.
         """
-        goes_on = self._options.keep_going or self._options.ignore_errors
-        if self._progress.failed and not goes_on:
+        if self._progress.failed and not self._options.goes_on:
             raise _NotStarted(f"Not started, because {self._progress.failed} failed.")
 
     def _call_hooks(self, result: StageResult) -> None:
