@@ -151,7 +151,6 @@ def test_a_frozen_stage_waits_for_the_stage_that_writes_what_it_reads(project):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(copy_context().run, runs.run)
         project.wait_for("first")
-        time.sleep(0.5)
         project.release()
         assert running.result(60).ok
 

@@ -63,13 +63,17 @@ class SelectedStage:
     """A stage that a run visits, as DVC describes it.
 
     Attributes:
-        upstream: names of the selected stages that must end before it starts.
+        upstream: names of the selected stages that must succeed before it starts.
+        after: names of the selected stages that must have ended, well or not: those
+            whose outputs a frozen stage reads. DVC has no edge there, but visits them
+            first if dvc.yaml lists them first.
         feeds: names of the stages that read its outputs.
         description: `desc` in dvc.yaml.
         meta: `meta` in dvc.yaml, free for other tools to use.
     """
 
     upstream: tuple[str, ...]
+    after: tuple[str, ...]
     feeds: tuple[str, ...]
     description: str
     meta: dict[str, Any]
@@ -229,7 +233,8 @@ class DvcRepo:
     def _select(self) -> dict[str, SelectedStage]:
         options = self._options
         rwlock_file.repair(self._repo)
-        graph = get_active_graph(self._repo.index.graph)
+        whole_graph = self._repo.index.graph
+        graph = get_active_graph(whole_graph)
         targets: tuple[str, ...] = options.targets or (PROJECT_FILE,)
         if options.all_pipelines:
             targets = ()
@@ -255,12 +260,14 @@ class DvcRepo:
         selected = {}
         for position, stage in enumerate(steps):
             upstream = {up.addressing for up in graph.successors(stage)}
+            read = {up.addressing for up in whole_graph.successors(stage)} - upstream
             selected[stage.addressing] = SelectedStage(
                 # `--single-item` runs the targets in the order given, whatever
                 # the graph says.
                 upstream=tuple(names[:position][-1:])
                 if options.only_targets
                 else tuple(name for name in names if name in upstream),
+                after=tuple(name for name in names[:position] if name in read),
                 feeds=tuple(
                     sorted(down.addressing for down in graph.predecessors(stage))
                 ),

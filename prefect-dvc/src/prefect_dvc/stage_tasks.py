@@ -192,13 +192,13 @@ class ProjectRun:
             cache_policy=NO_CACHE,
             persist_result=False,
         )
-        upstream = [self._stages[up] for up in self._selected[name].upstream]
-        despite_failure = self._options.ignore_errors or self._options.only_targets
+        needed = [self._stages[up] for up in self._selected[name].upstream]
+        ended = [self._stages[up] for up in self._selected[name].after]
+        if self._options.ignore_errors or self._options.only_targets:
+            needed, ended = [], needed + ended
         self._stages[name] = task.submit(
             name,
-            wait_for=[allow_failure(up) for up in upstream]
-            if despite_failure
-            else upstream,
+            wait_for=[*needed, *map(allow_failure, ended)],
             return_state=False,
         )
 
