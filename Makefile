@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The environment holds the folder's path: in another folder it is made anew.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-.PHONY: help install run repro seeds ui schedule unschedule test test-faults test-dvc-versions check fuzz bench clean
+.PHONY: help install run repro seeds ui schedule unschedule test test-all test-faults test-dvc-versions check fuzz bench clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,9 +37,15 @@ schedule: $(INSTALLED) ## run the pipeline on the clock of params.yaml; says wha
 unschedule: $(INSTALLED) ## undo that; the history stays
 	python -m flows.schedule --stop
 
-test: $(INSTALLED) ## run the tests: no network, no GPU
-	python -m pytest
-	cd prefect-dvc && python -m pytest
+PYTEST := python -m pytest --numprocesses 2 --dist loadgroup
+
+test: $(INSTALLED) ## run the fast tests, in 3 minutes; they need no network and no GPU
+	$(PYTEST)
+	cd prefect-dvc && $(PYTEST)
+
+test-all: $(INSTALLED) ## run all tests: also schedules, determinism, PostgreSQL, faults
+	$(PYTEST) -m 'not faults'
+	cd prefect-dvc && $(PYTEST) -m ''
 
 test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
 	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
@@ -67,10 +73,11 @@ test-dvc-versions: test-dvc-$(DVC_OLDEST) test-dvc-$(DVC_NEWEST) ## test prefect
 test-dvc-%: .venv-dvc-%/.installed
 	cd prefect-dvc && $(CURDIR)/.venv-dvc-$*/bin/python -m pytest -W default::DeprecationWarning $(DVC_TESTS)
 
-check: $(INSTALLED) ## format, lint and types
+check: $(INSTALLED) ## check format, lint, types, and the prose: .ci/deny-list
 	ruff format --check .
 	ruff check .
 	mypy
+	@! git grep -nIE -f .ci/deny-list -- . ':!.ci/deny-list' ':!docs/lesson.md' | grep -v 'prose: ok'
 
 fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; takes an hour
 	pip install --quiet --constraint constraints.txt --editable ./prefect-dvc --editable '.[dev,fuzz]'
