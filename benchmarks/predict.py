@@ -26,7 +26,7 @@ from tasks.inference import image_stream
 from tasks.runtime import cli
 
 ROUNDS = 7
-LIMIT = 1.5
+LIMIT = 3.0
 CHUNK = 1000  # the fastest of 500 to 64,000
 
 

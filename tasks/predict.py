@@ -1,11 +1,11 @@
-"""Classify images of any size: PNG, JPEG, TIFF, IDX, .npy, .npz, or folders.
+"""Classify images of any size: PNG, JPEG, TIFF, IDX, .npy, .npz, or folders of them.
 
-Reads the images, the champion (or the best model, or the one named) and the section
-`evaluate` of params.yaml. Writes three files into a folder: `contact_sheet.html`, the
-least certain images; `predictions.json`, which model, and how many; and last the table,
-`predictions.csv` or `predictions.parquet`.
+Reads the images, a model (the champion, or the best model if there is no champion, or
+the one given by --model) and the section `evaluate` of params.yaml. Writes three files
+to a folder: `contact_sheet.html` with the least certain images; `predictions.json` with
+the model and the counts; and the table, `predictions.csv` or `predictions.parquet`.
 
-An image that can't be used is a row with its reason, and stops nothing.
+An image that can't be used is a row with the reason; the others are still classified.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tasks.evaluation import metrics_file
 from tasks.evaluation.model_set import MODELS
 from tasks.inference import classifier, image_stream, output_table, review_page
 from tasks.inference.classifier import Classifier
-from tasks.inference.image_stream import Batch
+from tasks.inference.image_stream import Batch, InputFile
 from tasks.inference.output_table import Format, Rows
 from tasks.inference.review_page import ReviewQueue
 from tasks.modeling import model_file
@@ -36,13 +36,13 @@ METRICS = Path("reports/metrics.json")
 OUT = Path("predictions")
 REVIEW_PAGE, SUMMARY = "contact_sheet.html", "predictions.json"
 CHAMPION = "champion"
-MOST_SHOWN, MOST_LISTED = 500, 20
-# A list of paths of this length is a mistake.
-MOST_LIST_BYTES = 1_000_000_000
+REVIEW_IMAGES = 500  # on the contact sheet, by default
+SUMMARY_IMAGES = 20  # in the summary
+MAX_LIST_BYTES = 1_000_000_000  # a longer list of paths is a mistake
 
 
 class Chosen(NamedTuple):
-    """The model that is used: its name, its file's MD5, and the code that made it."""
+    """A model: its name, its file's MD5, and the revision of the code that made it."""
 
     name: str
     md5: str
@@ -54,81 +54,85 @@ def predict(
     predictor: Classifier, batches: Iterable[Batch]
 ) -> Iterator[tuple[Batch, Rows]]:
     """Yield each batch of images with its rows of the table."""
-    uncertain = "uncertain"
+    threshold, uncertain = np.inf, "uncertain"
     if predictor.threshold is not None:
-        uncertain = f"its probability is below {predictor.threshold:.4f}"
-    limit = np.inf if predictor.threshold is None else predictor.threshold
+        threshold = predictor.threshold
+        uncertain = f"its probability is below {threshold:.4f}"
     for batch in batches:
-        best, probability, runner_up = predictor.predict(batch.images)
-        usable = np.ones(len(best), np.bool_)
-        reason = (probability < limit).astype(np.int32)
-        reasons = ["", uncertain]
-        for row, why in batch.reasons.items():
-            usable[row] = False
-            reason[row] = len(reasons)
-            reasons.append(why)
-        columns = (best, probability, runner_up, usable, reasons, reason)
-        yield batch, Rows(batch.paths, batch.file, batch.number, *columns)
+        predictions = predictor.predict(batch.images)
+        reason = (predictions.probability < threshold).astype(np.int32)
+        reasons = ["", uncertain, *batch.reasons.values()]
+        usable = np.ones(len(reason), np.bool_)
+        for number, row in enumerate(batch.reasons, start=2):
+            reason[row], usable[row] = number, False
+        yield (
+            batch,
+            Rows(batch.path, batch.first, predictions, usable, reason, reasons),
+        )
 
 
 def choose(wanted: str | None, start: Path) -> Chosen:
-    """Return the model to use.
+    """Load a model.
 
     Args:
-        wanted: its name, or a path, which begins at `start` if it is relative; None for
-            the champion, or the best of this run if there is no champion.
+        wanted: its name, or its path relative to `start`; None for the champion, or for
+            the best model of the last run if there is no champion.
         start: a folder.
 
     Raises:
         BadInput: there is no such model, or no model yet.
     """
-    record = champions.current()
-    if wanted in (None, CHAMPION) and record:
-        content = _content(champions.FILE)
-        reason = f"{champions.FILE} is not its file"
-        if content and champions.md5(content) == record.md5:
-            try:
-                return _champion(record)
-            except model_file.Outdated as outdated:
-                reason = str(outdated)
-        _say(f"The champion, {record.model}, can't be used: {reason.rstrip('.')}.")
-    if wanted == CHAMPION:
-        raise BadInput("There is no champion to be used; name another model.")
-    return _of_file(wanted or _best(), start)
+    if wanted in (None, CHAMPION):
+        record = champions.current()
+        champion = _load_champion(record) if record else None
+        if champion:
+            return champion
+        if wanted == CHAMPION:
+            raise BadInput("No champion can be used; choose another model.")
+    name = wanted or _best()
+    is_name = Path(name).name == name and not name.endswith(".safetensors")
+    path = MODELS / f"{name}.safetensors" if is_name else start / name
+    content = _content(path)
+    if content is None:
+        names = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+        raise BadInput(
+            f"There is no model {name!r}; choose one of {names or '(none yet)'}, or "
+            "give a path."
+        )
+    model = model_file.load(path)
+    return Chosen(
+        name if is_name else path.stem,
+        champions.md5(content),
+        provenance.revision(),
+        model,
+    )
 
 
-def _champion(record: champions.Record) -> Chosen:
-    model = model_file.load(champions.FILE)
-    return Chosen(record.model, record.md5, record.revision, model)
+def _load_champion(record: champions.Record) -> Chosen | None:
+    """Load the champion; if its file can't be used, say why and return None."""
+    reason = f"{champions.FILE} is missing or is not the champion's file."
+    content = _content(champions.FILE)
+    if content and champions.md5(content) == record.md5:
+        try:
+            model = model_file.load(champions.FILE)
+            return Chosen(record.model, record.md5, record.revision, model)
+        except model_file.Outdated as error:
+            reason = str(error)
+    print(f"The champion, {record.model}, can't be used: {reason}", file=sys.stderr)
+    return None
 
 
 def _best() -> str:
+    """Return the name of the best model of the last run."""
     try:
         name = str(metrics_file.read(METRICS)["best"])
     except FileNotFoundError:
         raise BadInput(
             "There is no champion and no best model yet; run `python -m flows.pipeline`"
-            ", or name a model's file."
+            ", or give the path of a model."
         ) from None
-    _say(f"The best model of {METRICS} is used: {name}.")
+    print(f"Using the best model of {METRICS}: {name}.", file=sys.stderr)
     return name
-
-
-def _of_file(wanted: str, start: Path) -> Chosen:
-    """Return the model of that name, or at that path."""
-    is_name = Path(wanted).name == wanted and not wanted.endswith(".safetensors")
-    path = MODELS / f"{wanted}.safetensors" if is_name else start / wanted
-    content = _content(path)
-    if content is None:
-        there = ", ".join(sorted(one.stem for one in MODELS.glob("*.safetensors")))
-        raise BadInput(
-            f"There is no model {wanted!r}; name one of {there or '(none yet)'}, or a "
-            "path."
-        )
-    name = wanted if is_name else path.stem
-    return Chosen(
-        name, champions.md5(content), provenance.revision(), model_file.load(path)
-    )
 
 
 def _content(path: Path) -> bytes | None:
@@ -136,41 +140,44 @@ def _content(path: Path) -> bytes | None:
 
 
 def write(
-    wanted: list[image_stream.InputFile],
-    chosen: Chosen,
-    out: Path,
-    file_format: Format,
-    most: int,
+    inputs: list[InputFile], chosen: Chosen, out: Path, file_format: Format, most: int
 ) -> dict[str, Any]:
-    """Predict, and write the three files into the folder `out`; return the summary."""
+    """Classify images and write three files to the folder `out`.
+
+    The table gets its name last.
+
+    Args:
+        inputs: the images.
+        chosen: the model.
+        out: the folder, which is created if necessary.
+        file_format: of the table.
+        most: the number of images on the contact sheet.
+
+    Returns:
+        The content of `predictions.json`.
+    """
     output_table.require(file_format)
     settings = load("evaluate", ErrorLimit)
     predictor = classifier.prepare(chosen.model, settings.max_error)
-    queue = ReviewQueue(most)
-    extent = image_stream.extent(wanted)
-    table = out / f"predictions.{file_format}"
+    class_names, image_spec = predictor.class_names, predictor.image_spec
+    queue = ReviewQueue(most, class_names)
+    images, ignored = image_stream.extent(inputs)
     with (
-        files.replacing(table) as temporary,
-        output_table.writing(temporary, file_format, predictor.class_names) as append,
+        files.replacing(out / f"predictions.{file_format}") as table,
+        output_table.writing(table, file_format, class_names) as append,
         tqdm(
-            desc="predict", total=extent.whole, unit="image", unit_scale=True, delay=1
+            desc="predict", total=images, unit="image", unit_scale=True, delay=1
         ) as bar,
     ):
-        for batch, rows in predict(
-            predictor, image_stream.stream(wanted, predictor.image_spec)
-        ):
+        batches = image_stream.stream(inputs, image_spec)
+        for batch, rows in predict(predictor, batches):
             append(rows)
             queue.add(rows, batch.images)
-            bar.update(batch.done)
-        summary = _summary(chosen, predictor, settings, queue) | {
-            "ignored_files": extent.ignored
-        }
-        files.write_text(
-            out / REVIEW_PAGE,
-            review_page.render(
-                queue, summary, predictor.class_names, predictor.image_spec.brightest
-            ),
-        )
+            bar.update(len(batch.images))
+        summary = _summary(chosen, predictor, settings, queue)
+        summary["ignored_files"] = ignored
+        page = review_page.render(queue, summary, image_spec.brightest)
+        files.write_text(out / REVIEW_PAGE, page)
         files.write_json(out / SUMMARY, summary)
     return summary
 
@@ -178,7 +185,6 @@ def write(
 def _summary(
     chosen: Chosen, predictor: Classifier, settings: ErrorLimit, queue: ReviewQueue
 ) -> dict[str, Any]:
-    """Return what is written beside the predictions."""
     return {
         "model": chosen.name,
         "md5": chosen.md5,
@@ -193,49 +199,45 @@ def _summary(
         "reasons": dict(sorted(queue.unusable.items())),
         "least_certain": [
             {
-                "path": one.path,
-                "image": one.image,
-                "prediction": predictor.class_names[one.prediction],
-                "probability": round(one.probability, output_table.DIGITS),
-                "runner_up": predictor.class_names[one.runner_up],
-                "reason": one.reason,
+                "path": image.path,
+                "image": image.image,
+                "prediction": image.prediction,
+                "probability": round(image.probability, output_table.DIGITS),
+                "runner_up": image.runner_up,
+                "reason": image.reason,
             }
-            for one in queue.least_certain()[:MOST_LISTED]
+            for image in queue.least_certain[:SUMMARY_IMAGES]
         ],
     }
 
 
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
-
-
 def _listed(path: str) -> list[str]:
-    """Return the paths that a file lists, each ended by a zero byte (`-print0`)."""
+    """Return the paths listed in a file, each ended by a zero byte (`-print0`)."""
     if path == "-":
-        content = sys.stdin.buffer.read(MOST_LIST_BYTES)
+        content = sys.stdin.buffer.read(MAX_LIST_BYTES)
     else:
-        content = files.read_bytes(Path(path), MOST_LIST_BYTES)
-    return [os.fsdecode(each) for each in content.split(b"\0") if each]
+        content = files.read_bytes(Path(path), MAX_LIST_BYTES)
+    return [os.fsdecode(name) for name in content.split(b"\0") if name]
 
 
 def _arguments() -> argparse.Namespace:
     parser = cli.parser(__doc__)
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="a file or a folder")
-    parser.add_argument(
-        "--list", metavar="FILE", help="paths, each ended by a zero byte; - reads them"
+    add = parser.add_argument
+    add("paths", nargs="*", metavar="PATH", help="a file or a folder")
+    add(
+        "--list",
+        metavar="FILE",
+        help="read paths from FILE, each ended by a zero byte; - is the standard input",
     )
-    parser.add_argument(
+    add(
         "--model",
-        help="a model's name, or a path; the champion or the best if none is named",
+        help="the name or path of a model; by default the champion, or the "
+        "best model if there is no champion",
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="the folder to write to")
-    parser.add_argument("--format", choices=output_table.FORMATS, default="csv")
-    parser.add_argument(
-        "--start", type=Path, default=Path(), help="where relative paths begin"
-    )
-    parser.add_argument(
-        "--most", type=int, default=MOST_SHOWN, help="images on the contact sheet"
-    )
+    add("--out", type=Path, default=OUT, help="the folder to write to")
+    add("--format", choices=output_table.FORMATS, default="csv")
+    add("--start", type=Path, default=Path(), help="the folder of relative paths")
+    add("--most", type=int, default=REVIEW_IMAGES, help="images on the contact sheet")
     arguments = parser.parse_args()
     arguments.paths += _listed(arguments.list) if arguments.list else []
     if not arguments.paths:
@@ -244,7 +246,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the step on what the user names."""
+    """Run the step with the arguments of the command line."""
     arguments = _arguments()
     summary = write(
         image_stream.input_files(arguments.paths, arguments.start),
@@ -253,17 +255,13 @@ def main() -> None:
         arguments.format,
         max(0, arguments.most),
     )
-    print(announcement(summary, arguments.out))
-
-
-def announcement(summary: dict[str, Any], out: Path) -> str:
-    """Return what was done in one sentence."""
-    left = summary["ignored_files"]
-    passed = f"; {left:,} files of other kinds were passed over" if left else ""
-    return (
+    ignored = summary["ignored_files"]
+    note = f"; {ignored:,} files of other types were ignored" if ignored else ""
+    print(
         f"{summary['images']:,} images read by {summary['model']} "
         f"({summary['md5'][:8]}): {summary['set_aside']:,} set aside, "
-        f"{summary['unusable']:,} of them unusable; the table is in {out}{passed}."
+        f"{summary['unusable']:,} of them unusable; the table is in "
+        f"{arguments.out}{note}."
     )
 
 

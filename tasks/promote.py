@@ -1,15 +1,16 @@
-"""Make the best model of this run the champion, if it passes the gate.
+"""Make the best model of this run the champion if it passes the gate.
 
-Reads `reports/metrics.json` (which model is the best), the models, `data/normalized/`,
+Reads `reports/metrics.json` (which model is best), the models, `data/normalized/`,
 `dvc.lock` and the section `promote` of params.yaml. Writes `models/champions.jsonl`,
 `models/champion.safetensors`, `models/champion.json` and `reports/model_card.md`, or
 nothing.
 
-A champion of other data is no measure for the candidate: it is held to the record of
-the last one of its own data, if there was one.
+If the champion was trained on other data, the candidate is compared with the record of
+the last champion trained on the same data, if there is one. A model that was rolled
+back is refused until it is put back by hand.
 
-A model that was rolled back stays out until it is put back by hand. Exit status: 0 if
-the best model is champion now; 3 if it was refused, with the reason.
+Exit status: 0 if the best model is now the champion; 3 if it was refused, with the
+reason.
 """
 
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.dataset import splits
-from tasks.dataset.splits import Split
+from tasks.dataset.splits import Split, SplitName
 from tasks.evaluation import metrics, metrics_file
 from tasks.evaluation.metrics_file import SplitMetrics
 from tasks.evaluation.model_set import MODELS
@@ -33,12 +34,12 @@ from tasks.runtime.params import BadInput, load
 NORMALIZED = Path("data/normalized")
 METRICS = Path("reports/metrics.json")
 REFUSED = 3
-# Of the data, in records of earlier versions, which do not tell it.
+# The title of the data in records of earlier versions, which have none.
 FIRST_TITLE = "MNIST by Y. LeCun, C. Cortes and C. J. C. Burges"
 
 
 class Verdict(NamedTuple):
-    """What `promote` finds: why the candidate is refused, if it is, and its figures."""
+    """The reasons to refuse a candidate, if any, and its metrics."""
 
     reasons: list[str]
     compared: Comparison | None
@@ -52,16 +53,16 @@ def promote(
     valid: Split,
     thresholds: Thresholds,
 ) -> Verdict:
-    """Return whether `candidate` may take the champion's place.
+    """Decide whether `candidate` may replace the champion.
 
     Args:
         candidate: the best model of this run.
-        champion: the model; its record, if its file can't be used; None if there is
-            none.
+        champion: the model; its record if its file can't be used; None if there is no
+            champion to compare with.
         valid: the images on which both are compared.
-        thresholds: that the candidate is held to.
+        thresholds: the limits for the candidate.
     """
-    scores, recall = _figures(candidate, valid)
+    scores, recall = _metrics(candidate, valid)
     reasons, compared = gate.faults(scores, thresholds), None
     if isinstance(champion, Model):
         compared = gate.compare(candidate, champion, valid)
@@ -71,8 +72,8 @@ def promote(
     return Verdict(reasons, compared, scores, recall)
 
 
-def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the scalar metrics of `model`, and its recall of each class."""
+def _metrics(model: Model, split: Split) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the scalar metrics of `model` and its recall of each class."""
     class_names = model.description.classes
     logs = model.log_probabilities(split.images)
     counts = metrics.confusion(split.labels, logs.argmax(axis=1), len(class_names))
@@ -83,53 +84,71 @@ def _figures(model: Model, split: Split) -> tuple[dict[str, float], dict[str, fl
     }
 
 
-def _refuse(name: str, reasons: list[str]) -> None:
-    print(f"{name} was not promoted: {'; '.join(reasons)}.", file=sys.stderr)
-    sys.exit(REFUSED)
-
-
-def _champion(record: Record | None, *, lost: bool) -> Model | Record | None:
-    """Return what a candidate is compared with."""
-    if record is None:
-        return None
-    if champions.has_model(record):
-        try:
-            return model_file.load(champions.FILE)
-        except model_file.Outdated:
-            return record
-    if lost:
-        return record
-    raise BadInput(
-        f"{champions.FILE} is not the champion that {champions.HISTORY} tells of; run "
-        "`python -m flows.pipeline`, which gets it from DVC's cache or remote."
-    )
-
-
 def _same_data(record: Record, candidate: Model) -> bool:
-    """Return whether a champion was made of the data that the candidate is of."""
-    about = candidate.description
+    """Return whether a champion was trained on the candidate's data."""
+    description = candidate.description
     title = record.title or FIRST_TITLE
-    return title == about.title and set(record.recall) == set(about.classes)
+    return title == description.title and set(record.recall) == set(description.classes)
 
 
-def _opponent(
-    candidate: Model, before: Record | None, *, lost: bool
-) -> Model | Record | None:
-    """Return what the candidate is compared with: a champion of the same data."""
-    if before and _same_data(before, candidate):
-        champion = _champion(before, lost=lost)
-        if (
-            isinstance(champion, Model)
-            and champion.description.form != candidate.description.form
-        ):
-            return before
-        return champion
-    of_this_data = [
+def _opponent(candidate: Model, *, lost: bool) -> Model | Record | None:
+    """Return the model or record that the candidate is compared with."""
+    comparable = [
         event.champion
         for event in champions.history()
         if _same_data(event.champion, candidate)
     ]
-    return of_this_data[-1] if of_this_data else None
+    if not comparable:
+        return None
+    record = comparable[-1]
+    if record != champions.current():
+        return record
+    if not champions.has_model(record):
+        if lost:
+            return record
+        raise BadInput(
+            f"{champions.FILE} is not the champion recorded in {champions.HISTORY}; run"
+            " `python -m flows.pipeline`, which restores it from DVC's cache or remote."
+        )
+    try:
+        champion = model_file.load(champions.FILE)
+    except model_file.Outdated:
+        return record
+    same_images = champion.description.form == candidate.description.form
+    return champion if same_images else record
+
+
+def _record(
+    name: str,
+    md5: str,
+    candidate: Model,
+    verdict: Verdict,
+    parts: dict[SplitName, Split],
+) -> Record:
+    """Return the candidate's record as the new champion."""
+    before = champions.current()
+    description = candidate.description
+    return Record(
+        model=name,
+        md5=md5,
+        promoted=datetime.now(UTC).isoformat(timespec="seconds"),
+        replaces=before.md5 if before else None,
+        compared=verdict.compared,
+        revision=provenance.revision(),
+        data=provenance.data(),
+        parameters=description.parameters,
+        title=description.title,
+        architecture=description.architecture,
+        images=SplitSizes(**{split: len(part.labels) for split, part in parts.items()}),
+        valid=SplitMetrics(**verdict.valid),
+        test=SplitMetrics(**_metrics(candidate, parts["test"])[0]),
+        recall=verdict.recall,
+    )
+
+
+def _refuse(name: str, reasons: list[str]) -> None:
+    print(f"{name} was not promoted: {'; '.join(reasons)}.", file=sys.stderr)
+    sys.exit(REFUSED)
 
 
 def main() -> None:
@@ -138,7 +157,7 @@ def main() -> None:
     parser.add_argument(
         "--lost",
         action="store_true",
-        help="the champion's file can't be had: hold the candidate to its record",
+        help="the champion's file is lost: compare the candidate with its record",
     )
     arguments = parser.parse_args()
     thresholds = load("promote", Thresholds)
@@ -146,54 +165,43 @@ def main() -> None:
     path = MODELS / f"{name}.safetensors"
     candidate, content = model_file.load(path), path.read_bytes()
     if champions.settled(content):
-        print(f"{name} is the champion already.")
+        print(f"{name} is already the champion.")
         return
     before, md5 = champions.current(), champions.md5(content)
     if md5 in champions.rejected():
-        back = f"`python -m flows.rollback --to {md5[:8]}` puts it back"
-        _refuse(name, [f"it was rolled back; {back}"])
+        command = f"`python -m flows.rollback --to {md5[:8]}`"
+        _refuse(name, [f"it was rolled back; {command} puts it back"])
     parts = {split: splits.load(NORMALIZED, split) for split in splits.SPLITS}
-    champion = _opponent(candidate, before, lost=arguments.lost)
+    champion = _opponent(candidate, lost=arguments.lost)
     verdict = promote(candidate, champion, parts["valid"], thresholds)
     if verdict.reasons:
         _refuse(name, verdict.reasons)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Record(
-        model=name,
-        md5=md5,
-        promoted=now,
-        replaces=before.md5 if before else None,
-        compared=verdict.compared,
-        revision=provenance.revision(),
-        data=provenance.data(),
-        parameters=candidate.description.parameters,
-        title=candidate.description.title,
-        architecture=candidate.description.architecture,
-        images=SplitSizes(**{split: len(part.labels) for split, part in parts.items()}),
-        valid=SplitMetrics(**verdict.valid),
-        test=SplitMetrics(**_figures(candidate, parts["test"])[0]),
-        recall=verdict.recall,
-    )
+    record = _record(name, md5, candidate, verdict, parts)
     event = Event(
-        event="promoted", time=now, instead_of=record.replaces, champion=record
+        event="promoted",
+        time=record.promoted,
+        instead_of=record.replaces,
+        champion=record,
     )
     champions.crown(event, content)
-    other = before is not None and not _same_data(before, candidate)
-    print(_announcement(record, before, other=other))
+    print(_announcement(record, before, candidate))
 
 
-def _announcement(record: Record, before: Record | None, *, other: bool) -> str:
-    said = f"{record.model} is champion now: accuracy {record.valid.accuracy:.4f}"
+def _announcement(record: Record, before: Record | None, candidate: Model) -> str:
+    text = (
+        f"{record.model} is now the champion: validation accuracy "
+        f"{record.valid.accuracy:.4f}"
+    )
     if before is None:
-        return f"{said} in validation, and there was none before."
-    if other:
-        return f"{said} in validation; {before.model}, which is of other data, was."
+        return f"{text}. It is the first champion."
+    if not _same_data(before, candidate):
+        return f"{text}. It replaces {before.model}, which was trained on other data."
     if record.compared is None:
-        return f"{said} in validation; {before.model}, whose file is no use, was."
+        return f"{text}. It replaces {before.model}, whose file can't be used."
     return (
-        f"{said} in validation, where {before.model} has "
-        f"{record.compared.accuracy:.4f} ({record.compared.gained} images gained, "
-        f"{record.compared.lost} lost, p = {record.compared.p_value:.2g})."
+        f"{text}. It replaces {before.model} with {record.compared.accuracy:.4f} "
+        f"({record.compared.gained} images gained, {record.compared.lost} lost, "
+        f"p = {record.compared.p_value:.2g})."
     )
 
 

@@ -16,7 +16,7 @@ from prefect_dvc import CommandFailed, Commands, Stopped
 from tasks.evaluation import metrics_file
 from tasks.registry import champions
 from tasks.registry.champions import Record
-from tasks.runtime.cli import told
+from tasks.runtime.cli import describe_system_error
 from tasks.runtime.params import BadInput
 
 NAME = "promote"
@@ -41,7 +41,7 @@ def promote(commands: Commands) -> State[Any]:
     except (BadInput, remote.RemoteError) as error:
         return Failed(message=str(error))
     except OSError as error:
-        return Failed(message=told(error))
+        return Failed(message=describe_system_error(error))
 
 
 def to_push() -> list[str]:

@@ -1,17 +1,18 @@
-"""Read every image that some paths name, in a stable order, as in the training set.
+"""Stream every image of some files and folders, in a stable order.
 
-A path is an image (PNG, JPEG, TIFF), an array of images (IDX, gzipped or not; .npy,
-.npz), or a folder of them. An image that can't be used is there too, with the reason.
+A file is an image (PNG, JPEG, TIFF) or an array of images (IDX, gzipped or not, .npy,
+.npz). Each image is converted to the specification of the training set; one that can't
+be read is blank, with a reason. Memory does not grow with the number of images.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Pixels
@@ -20,317 +21,208 @@ from tasks.imaging.segmentation import Unusable
 from tasks.inference import array_files
 from tasks.runtime.params import BadInput
 
-# What is looked at in a folder. A file that is named is looked at whatever its name.
+# The files read from a folder; a file named by the user is read whatever its name.
 NAMES = re.compile(
     r".+(\.(png|jpe?g|tiff?|npy|npz|idx3?)|[-.]idx3-ubyte|-images\.ubyte)(\.gz)?",
     re.IGNORECASE,
 )
-# Images of an array that make a batch: 1.6 MB of MNIST's.
-CHUNK = 2048
-# Images that come one by one are looked at together.
-TOGETHER = 256
-
-
-Indices = npt.NDArray[np.intp]
+BATCH_PIXELS = 2048 * 28 * 28
 
 
 class Batch(NamedTuple):
-    """Some images, in order.
+    """Consecutive images of one file.
 
     Attributes:
-        paths: of the files, as the user knows them.
-        file: of each image which of `paths` it is from, (N,).
-        number: index of each image in its file, from 0, (N,).
+        path: the path of the file, as the user wrote it.
+        first: the index of the first image in its file, from 0.
         images: uint8 (N, rows, columns), blank where there is a reason; valid until the
-            next batch is asked for.
+            next batch is read.
         reasons: why an image can't be used, by its row in the batch.
-        done: how much of `Extent.whole` came with it.
     """
 
-    paths: list[str]
-    file: npt.NDArray[np.int32]
-    number: npt.NDArray[np.int64]
+    path: str
+    first: int
     images: Pixels
     reasons: dict[int, str]
-    done: int
 
 
 class Extent(NamedTuple):
-    """How much there is: images, as files announce them, and files passed over."""
+    """The number of images, as file headers declare it, and of ignored files.
 
-    whole: int
+    Pages of an image file after the first are not counted.
+    """
+
+    images: int
     ignored: int
 
 
 class InputFile(NamedTuple):
-    """A file: its name as the user wrote it, and its path."""
+    """A file or folder: its name as the user wrote it, and its path."""
 
     name: str
     path: Path
 
 
 def input_files(paths: Iterable[str], start: Path) -> list[InputFile]:
-    """Return what is asked for; relative paths begin at `start`.
+    """Return the files and folders of `paths`; relative paths are joined to `start`.
 
     Raises:
-        BadInput: one of them does not exist.
+        BadInput: a path does not exist.
     """
-    named = [InputFile(path, start / path) for path in paths]
-    for name, path in named:
+    inputs = [InputFile(path, start / path) for path in paths]
+    for name, path in inputs:
         if not path.exists():
-            raise BadInput(f"{name!r} is not there; name a file or a folder.")
-    return named
+            raise BadInput(f"{name!r} does not exist; name a file or a folder.")
+    return inputs
 
 
-def extent(wanted: Iterable[InputFile]) -> Extent:
-    """Return how much there is, without reading it."""
-    whole = ignored = 0
-    for source in _files(wanted):
-        if source is None:
+def extent(inputs: Iterable[InputFile]) -> Extent:
+    """Count the images of `inputs` from the headers of the files."""
+    images = ignored = 0
+    for file in _files(inputs):
+        if file is None:
             ignored += 1
-            continue
-        try:
-            with array_files.opened(source.path) as found:
-                whole += found.shape[0]
-        except (Unusable, OSError):
-            whole += 1
-    return Extent(whole, ignored)
+        else:
+            images += _declared_images(file.path)
+    return Extent(images, ignored)
 
 
-def stream(wanted: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch]:
-    """Yield every image of `wanted`, preprocessed to `image_spec`."""
-    pending = _Pending(image_spec)
-    for source in _files(wanted):
-        if source is None:
+def stream(inputs: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch]:
+    """Yield every image of `inputs`, converted to `image_spec`.
+
+    A file that can't be read to its end yields one more image, with the reason.
+    """
+    blank = np.zeros((1, *image_spec.shape), np.uint8)
+    for file in _files(inputs):
+        if file is None:
             continue
+        number = 0
         try:
-            yield from _of_file(source, image_spec, pending)
-        except Unusable as reason:
-            yield from pending.fault(source.name, str(reason))
+            for batch in _batches(file, image_spec):
+                yield batch
+                number = batch.first + len(batch.images)
+        except Unusable as error:
+            yield Batch(file.name, number, blank, {0: str(error)})
         except OSError as error:
-            yield from pending.fault(
-                source.name, f"it can't be read: {error.strerror or error}"
-            )
-    yield from pending.rest()
+            reason = f"it can't be read: {error.strerror or error}"
+            yield Batch(file.name, number, blank, {0: reason})
 
 
-def shown(path: str) -> str:
-    """Return `path` as text that can be written anywhere and is still that path.
+def display_path(path: str) -> str:
+    """Return `path` as text that is safe in any table.
 
-    A byte that is no UTF-8 is shown as its number; what a spreadsheet would take for a
-    formula begins with `./`.
+    Bytes that are not UTF-8 are escaped. A path that a spreadsheet would take for a
+    formula gets the prefix `./`.
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
-def _files(wanted: Iterable[InputFile]) -> Iterator[InputFile | None]:
-    """Yield every file, a folder's sorted by name; None for one that is passed over."""
-    seen: set[tuple[int, int]] = set()
-    for source in wanted:
-        if source.path.is_dir():
-            yield from _of_folder(source, seen)
+def _files(inputs: Iterable[InputFile]) -> Iterator[InputFile | None]:
+    """Yield every file, and None for each file of a folder that is ignored."""
+    visited: set[tuple[int, int]] = set()
+    for file in inputs:
+        if file.path.is_dir():
+            yield from _folder_files(file, visited)
         else:
-            yield source
+            yield file
 
 
-def _of_folder(
-    folder: InputFile, seen: set[tuple[int, int]]
+def _folder_files(
+    folder: InputFile, visited: set[tuple[int, int]]
 ) -> Iterator[InputFile | None]:
-    """Yield what is in a folder; one that links lead to twice is entered once."""
+    """Yield the files of a folder by name; a folder linked twice is read once."""
     try:
         status = folder.path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
         entries = sorted(os.scandir(folder.path), key=lambda entry: entry.name)
     except OSError:
         yield None
         return
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
     for entry in entries:
-        source = InputFile(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
+        file = InputFile(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
         if entry.name.startswith("."):
             yield None
         elif entry.is_dir():
-            yield from _of_folder(source, seen)
+            yield from _folder_files(file, visited)
         else:
-            wanted = NAMES.fullmatch(entry.name) and entry.is_file()
-            yield source if wanted else None
+            yield file if NAMES.fullmatch(entry.name) and entry.is_file() else None
 
 
-def _of_file(
-    source: InputFile, image_spec: ImageSpec, pending: "_Pending"
-) -> Iterator[Batch]:
-    if not source.path.is_file():
-        raise Unusable("it is no file")
-    if array_files.holds_array(source.path):
-        yield from _of_array(source, image_spec, pending)
-        return
-    for number, page in enumerate(preprocess.read(source.path)):
-        yield from pending.scan(source.name, number, page)
-
-
-def _of_array(
-    source: InputFile, image_spec: ImageSpec, pending: "_Pending"
-) -> Iterator[Batch]:
-    with array_files.opened(source.path) as found:
-        (count, *_), file = found
-        alike = found.shape[1:] == image_spec.shape
-        chunk = CHUNK if alike else 1
-        buffer = np.empty((min(chunk, count), *found.shape[1:]), np.uint8)
-        for start in range(0, count, chunk):
-            wanted = buffer[: min(chunk, count - start)]
-            have, reason = _filled(file, wanted)
-            if alike and have:
-                yield from pending.rest()
-                yield _checked(source.name, start, wanted[:have], image_spec)
-            elif have:
-                yield from pending.scan(source.name, start, wanted[0], units=1)
-            if have < len(wanted):
-                yield from pending.fault(source.name, reason, start + have)
-                return
-
-
-def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
-    """Read into `wanted`; return how many images came, and why no more."""
+def _declared_images(path: Path) -> int:
     try:
-        return array_files.fill(file, wanted), "it breaks off early"
-    except Unusable as reason:
-        return 0, str(reason)
+        if path.is_file() and array_files.holds_array(path):
+            with array_files.opened(path) as array:
+                return array.shape[0]
+    except (Unusable, OSError):
+        pass
+    return 1
 
 
-def _checked(name: str, start: int, images: Pixels, image_spec: ImageSpec) -> Batch:
-    """Return images of an array, preprocessed where they need it."""
-    odd, inverted = _of_another(images, image_spec)
-    if len(inverted):
+def _batches(file: InputFile, image_spec: ImageSpec) -> Iterator[Batch]:
+    """Yield the images of one file.
+
+    Raises:
+        Unusable: the file is not an image or an array of images, or is truncated.
+        OSError: it can't be read.
+    """
+    if not file.path.is_file():
+        raise Unusable("it is not a regular file")
+    if array_files.holds_array(file.path):
+        yield from _array_batches(file, image_spec)
+        return
+    for number, page in enumerate(preprocess.read(file.path)):
+        image = np.empty((1, *image_spec.shape), np.uint8)
+        reasons = _preprocess(page[None], [0], image_spec, image)
+        yield Batch(file.name, number, image, reasons)
+
+
+def _array_batches(file: InputFile, image_spec: ImageSpec) -> Iterator[Batch]:
+    with array_files.opened(file.path) as array:
+        count, *shape = array.shape
+        size = min(count, max(1, BATCH_PIXELS // math.prod(shape)))
+        buffer = np.empty((size, *shape), np.uint8)
+        for first in range(0, count, size):
+            expected = min(size, count - first)
+            read = array_files.fill(array.stream, buffer[:expected])
+            if read:
+                images, reasons = _to_spec(buffer[:read], image_spec)
+                yield Batch(file.name, first, images, reasons)
+            if read < expected:
+                raise Unusable("it is truncated")
+
+
+def _to_spec(images: Pixels, image_spec: ImageSpec) -> tuple[Pixels, dict[int, str]]:
+    """Return the images of an array as in the training set, and reasons by row.
+
+    Images of the right shape are used unchanged, or inverted if they are dark on white,
+    unless they are blank or their background is grey.
+    """
+    if images.shape[1:] != image_spec.shape:
+        converted = np.empty((len(images), *image_spec.shape), np.uint8)
+        return converted, _preprocess(images, range(len(images)), image_spec, converted)
+    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+    different = (low == high) | (high > image_spec.brightest)
+    if image_spec.box is not None:
+        corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]].min(axis=1)
+        inverted = (corners == image_spec.brightest) & ~different
         images[inverted] = image_spec.brightest - images[inverted]
+        different |= (corners > 0) & ~inverted
+    rows = np.flatnonzero(different).tolist()
+    return images, _preprocess(images, rows, image_spec, images)
+
+
+def _preprocess(
+    images: preprocess.Grey, rows: Iterable[int], image_spec: ImageSpec, out: Pixels
+) -> dict[int, str]:
+    """Write some `rows` of `images` to `out`, preprocessed; return reasons by row."""
     reasons = {}
-    for row in odd:
+    for row in rows:
         try:
-            images[row] = preprocess.to_spec(images[row], image_spec)
+            out[row] = preprocess.to_spec(images[row], image_spec)
         except Unusable as reason:
-            reasons[int(row)] = str(reason)
-            images[row] = 0
-    numbers = np.arange(start, start + len(images))
-    files = np.zeros(len(images), np.int32)
-    return Batch([name], files, numbers, images, reasons, len(images))
-
-
-def _of_another(images: Pixels, image_spec: ImageSpec) -> tuple[Indices, Indices]:
-    """Return which images are blank or differ, and which are inverted.
-
-    Almost none is, so that few pixels are looked at: those between which strokes must
-    differ, and the corners.
-    """
-    odd = _alike_in_the_middle(images)
-    if image_spec.box is None:
-        if image_spec.brightest < preprocess.WHITE:
-            odd |= images.max(axis=(1, 2)) > image_spec.brightest
-        return _indices(odd), _indices(odd[:0])
-    # All four at once, without a copy: this is asked of every image.
-    left, right = (
-        images[:, :: image_spec.shape[0] - 1, 0],
-        images[:, :: image_spec.shape[0] - 1, -1],
-    )
-    darkest = np.minimum(left, right)
-    darkest = np.minimum(darkest[:, 0], darkest[:, -1])
-    inverted = darkest == image_spec.brightest
-    odd |= (darkest > 0) & ~inverted
-    return _indices(odd), _indices(inverted & ~odd)
-
-
-def _indices(true: npt.NDArray[np.bool_]) -> Indices:
-    """Return where it is True; that it is nowhere is seen a hundred times faster."""
-    return np.flatnonzero(true) if true.any() else np.empty(0, np.intp)
-
-
-def _alike_in_the_middle(images: Pixels) -> npt.NDArray[np.bool_]:
-    """Return which images have one value in all of the middle: (N,).
-
-    Eight pixels are compared at once: NumPy's own maximum of short rows takes longer
-    than the product with a model's weights does.
-    """
-    pixels = images.reshape(len(images), -1)
-    size = pixels.shape[1]
-    if size % 8 or size < 64:
-        return np.asarray(pixels.max(axis=1) == pixels.min(axis=1))
-    words = pixels.view(np.uint64)
-    middle = words.shape[1] // 2
-    first = words[:, middle - 3]
-    other = np.zeros(len(images), np.uint64)
-    for column in range(middle - 2, middle + 3):
-        other |= words[:, column] ^ first
-    # Some of these have stripes of eight; whoever looks closer will see.
-    return np.asarray(other == 0)
-
-
-class _Pending:
-    """Images that come one by one, until there are enough of them for a batch."""
-
-    def __init__(self, image_spec: ImageSpec) -> None:
-        self._image_spec = image_spec
-        # The file that the last image was from, and how many it has given.
-        self._name, self._given = "", 0
-        self._start()
-
-    def _start(self) -> None:
-        self._paths: list[str] = []
-        self._files: list[int] = []
-        self._numbers: list[int] = []
-        self._images: list[Pixels] = []
-        self._reasons: dict[int, str] = {}
-        self._done = 0
-
-    def scan(
-        self, name: str, number: int, values: preprocess.Grey, units: int | None = None
-    ) -> Iterator[Batch]:
-        """Add an image as it was found."""
-        try:
-            image, reason = preprocess.to_spec(values, self._image_spec), None
-        except Unusable as fault:
-            image, reason = None, str(fault)
-        yield from self._add(name, number, image, reason, units)
-
-    def fault(
-        self, name: str, reason: str, number: int | None = None
-    ) -> Iterator[Batch]:
-        """Add what is no image, after those that its file has given."""
-        if number is None:
-            number = self._given if self._name == name else 0
-        yield from self._add(name, number, None, reason, None)
-
-    def rest(self) -> Iterator[Batch]:
-        """Yield what there is, if there is any."""
-        if self._files:
-            batch = Batch(
-                self._paths,
-                np.array(self._files, np.int32),
-                np.array(self._numbers, np.int64),
-                np.stack(self._images),
-                self._reasons,
-                self._done,
-            )
-            self._start()
-            yield batch
-
-    def _add(
-        self,
-        name: str,
-        number: int,
-        image: Pixels | None,
-        reason: str | None,
-        units: int | None,
-    ) -> Iterator[Batch]:
-        if not self._paths or self._paths[-1] != name:
-            self._paths.append(name)
-        self._name, self._given = name, number + 1
-        if image is None:
-            self._reasons[len(self._files)] = reason or ""
-        # Of a file of several pages only the first was counted beforehand.
-        self._done += (number == 0) if units is None else units
-        self._files.append(len(self._paths) - 1)
-        self._numbers.append(number)
-        blank = np.zeros(self._image_spec.shape, np.uint8)
-        self._images.append(blank if image is None else image)
-        if len(self._files) == TOGETHER:
-            yield from self.rest()
+            out[row] = 0
+            reasons[row] = str(reason)
+    return reasons

@@ -1,27 +1,27 @@
-"""The table of predictions, row by row, as CSV or Parquet.
+"""The table of predictions, one row per image, as CSV or Parquet.
 
 | column | |
 |---|---|
-| `path` | the file, as it was asked for |
-| `image` | its index in the file, from 0: a page, or a row of an array |
-| `prediction` | the most probable class; none if the image can't be used |
-| `probability` | of it, as the model is calibrated |
+| `path` | the path of the file, as the user wrote it |
+| `image` | the index in the file, from 0: of a page, or of an image in an array |
+| `prediction` | the most probable class; empty if the image can't be used |
+| `probability` | its calibrated probability |
 | `runner_up` | the second most probable class |
-| `set_aside` | whether a person should look at it |
+| `set_aside` | whether a person should look at the image |
 | `reason` | why it was set aside; empty if it was not |
 """
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.dataset.splits import Floats
-from tasks.inference.image_stream import shown
+from tasks.inference.classifier import Predictions
+from tasks.inference.image_stream import display_path
 from tasks.runtime.params import BadInput
 
 Format = Literal["csv", "parquet"]
@@ -31,188 +31,154 @@ COLUMNS = (
     *("runner_up", "set_aside", "reason"),
 )
 DIGITS = 6  # of a probability
-# Rows that Parquet holds together.
-GROUP = 131_072
+# A row group of a Parquet file is written after this many rows, or batches of rows.
+GROUP_ROWS, GROUP_BATCHES = 131_072, 4096
 
 
 class Rows(NamedTuple):
-    """Rows of the table; what repeats is a number that counts in a list.
+    """The rows of consecutive images of one file.
 
     Attributes:
-        paths: of files.
-        file: in `paths`, (N,).
-        image: see above, (N,).
-        prediction: in the classes, (N,).
-        probability: (N,).
-        runner_up: in the classes, (N,).
-        usable: whether there is a prediction, (N,).
+        path: the path of the file.
+        first: the index of the first image in its file.
+        predictions: the predictions, (N,).
+        usable: whether the image could be read, (N,).
+        reason: why it was set aside, as an index into `reasons`, (N,).
         reasons: the first is empty: not set aside.
-        reason: in `reasons`, (N,).
     """
 
-    paths: list[str]
-    file: npt.NDArray[np.int32]
-    image: npt.NDArray[np.int64]
-    prediction: npt.NDArray[np.intp]
-    probability: Floats
-    runner_up: npt.NDArray[np.intp]
+    path: str
+    first: int
+    predictions: Predictions
     usable: npt.NDArray[np.bool_]
-    reasons: list[str]
     reason: npt.NDArray[np.int32]
+    reasons: list[str]
+
+    @property
+    def images(self) -> npt.NDArray[np.int64]:
+        """The index of each image in its file."""
+        return np.arange(self.first, self.first + len(self.reason))
+
+    @property
+    def set_aside(self) -> npt.NDArray[np.bool_]:
+        """Whether each image was set aside."""
+        return self.reason > 0
 
 
 Write = Callable[[Rows], None]
 
 
-@contextmanager
 def writing(
     path: Path, file_format: Format, class_names: tuple[str, ...]
-) -> Iterator[Write]:
-    """Yield what writes rows to the file at `path`.
+) -> AbstractContextManager[Write]:
+    """Return a context with a function that appends rows to the table at `path`.
 
     Raises:
-        BadInput: Parquet is asked for, and pyarrow is not installed.
+        BadInput: the format is Parquet and pyarrow is not installed.
     """
-    with (
-        _csv(path, class_names)
-        if file_format == "csv"
-        else _parquet(path, class_names) as write
-    ):
-        yield write
+    write = _writing_csv if file_format == "csv" else _writing_parquet
+    return write(path, class_names)
 
 
 def require(file_format: Format) -> None:
-    """Raise BadInput if what writes that kind is not installed."""
+    """Raise BadInput if the library for this format is not installed."""
     if file_format == "parquet":
         _pyarrow()
 
 
 @contextmanager
-def _csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
+def _writing_csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
+    names = np.array(class_names, object)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        names = np.array([*class_names, ""], dtype=object)
 
         def write(rows: Rows) -> None:
-            probability = rows.probability.astype(np.float64).round(DIGITS)
-            none = ~rows.usable
+            label, probability, runner_up = rows.predictions
+            rounded = probability.astype(np.float64).round(DIGITS)
             columns = (
-                np.array([shown(each) for each in rows.paths], object)[rows.file],
-                rows.image,
-                names[np.where(none, -1, rows.prediction)],
-                np.where(none, "", probability.astype(object)),
-                names[np.where(none, -1, rows.runner_up)],
-                np.where(rows.reason > 0, "true", "false"),
+                [display_path(rows.path)] * len(label),
+                rows.images.tolist(),
+                np.where(rows.usable, names[label], ""),
+                np.where(rows.usable, rounded.astype(object), ""),
+                np.where(rows.usable, names[runner_up], ""),
+                np.where(rows.set_aside, "true", "false"),
                 np.array(rows.reasons, object)[rows.reason],
             )
-            writer.writerows(zip(*(each.tolist() for each in columns), strict=True))
+            writer.writerows(zip(*columns, strict=True))
 
         yield write
 
 
 @contextmanager
-def _parquet(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
+def _writing_parquet(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
     arrow, parquet = _pyarrow()
-    word = arrow.dictionary(arrow.int32(), arrow.string())
-    types = dict.fromkeys(COLUMNS, word) | {
+    string = arrow.dictionary(arrow.int32(), arrow.string())
+    types = dict.fromkeys(COLUMNS, string) | {
         "image": arrow.int64(),
         "probability": arrow.float32(),
         "set_aside": arrow.bool_(),
     }
     schema = arrow.schema(list(types.items()))
-    words = [name for name, file_format in types.items() if file_format is word]
-    pending: list[Rows] = []
-    waiting = 0
-
-    def flush() -> None:
-        columns = _columns(arrow, _joined(pending), class_names)
-        table = arrow.Table.from_arrays(columns, schema=schema)
-        writer.write_table(table)
-        pending.clear()
-
     settings = {
-        "use_dictionary": words,
+        "use_dictionary": [name for name, type_ in types.items() if type_ is string],
         "column_encoding": {"image": "DELTA_BINARY_PACKED"},
-        # Numbers of 32 bits hardly get smaller, and nobody looks for a range of them.
+        # Compression hardly shrinks float32, and statistics of it are not queried.
         "compression": "none",
         "write_statistics": False,
     }
+    pending: list[Any] = []
+    count = 0
+
+    def flush() -> None:
+        nonlocal count
+        table = arrow.Table.from_batches(pending, schema)
+        writer.write_table(table.unify_dictionaries().combine_chunks())
+        pending.clear()
+        count = 0
+
+    def write(rows: Rows) -> None:
+        nonlocal count
+        columns = _arrow_columns(arrow, rows, class_names)
+        pending.append(arrow.record_batch(columns, schema=schema))
+        count += len(rows.reason)
+        if len(pending) >= GROUP_BATCHES or count >= GROUP_ROWS:
+            flush()
+
     with parquet.ParquetWriter(path, schema, **settings) as writer:
-
-        def write(rows: Rows) -> None:
-            nonlocal waiting
-            pending.append(rows)
-            waiting += len(rows.file)
-            if waiting >= GROUP:
-                flush()
-                waiting = 0
-
         yield write
         if pending:
             flush()
 
 
-def _columns(arrow: Any, rows: Rows, class_names: tuple[str, ...]) -> list[Any]:
-    """Return the rows as Arrow's arrays."""
+def _arrow_columns(arrow: Any, rows: Rows, class_names: tuple[str, ...]) -> list[Any]:
+    """Return the rows as Arrow arrays; strings are dictionary-encoded."""
+    label, probability, runner_up = rows.predictions
+    missing = None if rows.usable.all() else ~rows.usable
 
-    def words(codes: npt.NDArray[Any], names: list[str], none: Any = None) -> Any:
-        codes = arrow.array(codes.astype(np.int32, copy=False), mask=none)
-        return arrow.DictionaryArray.from_arrays(codes, names)
+    def strings(codes: npt.NDArray[Any], names: Sequence[str], mask: Any = None) -> Any:
+        indices = arrow.array(codes.astype(np.int32, copy=False), mask=mask)
+        return arrow.DictionaryArray.from_arrays(indices, list(names))
 
-    names = list(class_names)
-    none = None if rows.usable.all() else ~rows.usable
     return [
-        words(rows.file, [shown(each) for each in rows.paths]),
-        arrow.array(rows.image),
-        words(rows.prediction, names, none),
-        arrow.array(rows.probability.astype(np.float32, copy=False), mask=none),
-        words(rows.runner_up, names, none),
-        arrow.array(rows.reason > 0),
-        words(rows.reason, rows.reasons),
+        strings(np.zeros(len(label), np.int32), [display_path(rows.path)]),
+        arrow.array(rows.images),
+        strings(label, class_names, missing),
+        arrow.array(probability, arrow.float32(), mask=missing),
+        strings(runner_up, class_names, missing),
+        arrow.array(rows.set_aside),
+        strings(rows.reason, rows.reasons),
     ]
 
 
-def _joined(several: list[Rows]) -> Rows:
-    """Return rows that follow one another as one."""
-    paths: list[str] = []
-    reasons: list[str] = []
-    known: dict[str, int] = {}
-    file, reason = [], []
-    for rows in several:
-        # The rows of one array come in many parts, under one path.
-        if rows.paths != paths[-1:]:
-            first, paths = len(paths), paths + rows.paths
-        else:
-            first = len(paths) - 1
-        file.append(rows.file + np.int32(first))
-        for each in rows.reasons:
-            known.setdefault(each, len(known))
-        codes = np.array([known[each] for each in rows.reasons], np.int32)
-        reason.append(codes[rows.reason])
-    reasons = list(known)
-    join = np.concatenate
-    return Rows(
-        paths,
-        join(file),
-        join([rows.image for rows in several]),
-        join([rows.prediction for rows in several]),
-        join([rows.probability for rows in several]),
-        join([rows.runner_up for rows in several]),
-        join([rows.usable for rows in several]),
-        reasons,
-        join(reason),
-    )
-
-
 def _pyarrow() -> tuple[Any, Any]:
-    """Return pyarrow and its module for Parquet, which only some users need."""
+    """Return pyarrow and its Parquet module, an optional dependency."""
     try:
-        import pyarrow as pa  # noqa: PLC0415  # see above
+        import pyarrow as pa  # noqa: PLC0415  # optional
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         raise BadInput(
             "Parquet needs pyarrow; install it with `pip install -c constraints.txt "
-            "-e '.[parquet]'`, or ask for CSV."
+            "-e '.[parquet]'`, or use CSV."
         ) from None
     return pa, parquet

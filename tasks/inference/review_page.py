@@ -1,7 +1,6 @@
-"""The review page: the images of which a model is least certain, as it saw them."""
+"""The contact sheet: a page with the images of which the model is least certain."""
 
 import base64
-import heapq
 import io
 from collections import Counter
 from collections.abc import Mapping
@@ -13,14 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from tasks.dataset.splits import Floats, Pixels
-from tasks.inference.image_stream import shown
+from tasks.inference.image_stream import display_path
 from tasks.inference.output_table import Rows
 
 TEMPLATE = Path(__file__).with_name("review_page.html.j2")
-# Of images that can't be used so many are named; all are in the table.
-MOST_NAMED = 200
-# Different reasons of which the number is kept.
-MOST_REASONS = 100
+MAX_UNREAD = 200  # unusable images listed on the page; the table has all
+MAX_REASONS = 100  # different reasons that are counted separately
 
 
 class ReviewImage(NamedTuple):
@@ -29,120 +26,93 @@ class ReviewImage(NamedTuple):
     path: str
     image: int
     pixels: Pixels
-    prediction: int
+    prediction: str
     probability: float
-    runner_up: int
+    runner_up: str
     reason: str
 
 
 class ReviewQueue:
-    """Keep the least certain of all images, and counts.
+    """The least certain images, and how many images there are.
 
     Attributes:
-        images: how many.
-        set_aside: how many of them were, the unusable ones included.
-        unusable: how many can't be used, by reason.
-        unread: the first of those: path, image, reason.
+        images: the number of images.
+        set_aside: the number of images set aside, unusable ones included.
+        unusable: the number of unusable images, by reason.
+        unread: the first unusable images: path, index, reason.
+        least_certain: the images with the smallest probabilities, in that order.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        # A heap: the most certain of them is the next to go, of equals the last.
-        self._heap: list[tuple[float, int, ReviewImage]] = []
-        self._limit = np.inf if most else -np.inf
-        self._order = 0
+    def __init__(self, size: int, class_names: tuple[str, ...]) -> None:
+        self._size = size
+        # Only less certain images than this can enter a full queue.
+        self._limit = np.inf if size else -np.inf
+        self._class_names = class_names
         self.images = 0
         self.set_aside = 0
         self.unusable: Counter[str] = Counter()
         self.unread: list[tuple[str, int, str]] = []
+        self.least_certain: list[ReviewImage] = []
 
     def add(self, rows: Rows, images: Pixels) -> None:
-        """Take note of some rows, and of their images, (N, rows, columns)."""
-        self.images += len(rows.file)
-        self.set_aside += int(np.count_nonzero(rows.reason))
-        if not rows.usable.all():
-            self._note(rows)
-        below = rows.usable & (rows.probability < self._limit)
-        if not below.any():
-            return
-        near = np.flatnonzero(below)
-        for row in near[np.argsort(rows.probability[near], kind="stable")].tolist():
-            probability = float(rows.probability[row])
-            if probability >= self._limit:
-                break
-            order = self._order = self._order - 1
-            entry = (-probability, order, _review_image(rows, images, row))
-            if len(self._heap) < self._most:
-                heapq.heappush(self._heap, entry)
-            else:
-                heapq.heapreplace(self._heap, entry)
-            if len(self._heap) == self._most:
-                self._limit = -self._heap[0][0]
-
-    def least_certain(self) -> list[ReviewImage]:
-        """Return what is kept, the least certain first."""
-        return [
-            image._replace(path=shown(image.path))
-            for *_, image in sorted(self._heap, reverse=True)
-        ]
-
-    def _note(self, rows: Rows) -> None:
+        """Add rows and their images, (N, rows, columns), which are copied."""
+        self.images += len(images)
+        self.set_aside += int(np.count_nonzero(rows.set_aside))
+        path = display_path(rows.path)
         for row in np.flatnonzero(~rows.usable):
-            reason = rows.reasons[rows.reason[row]]
-            full = len(self.unusable) >= MOST_REASONS and reason not in self.unusable
-            self.unusable["other reasons" if full else reason] += 1
-            if len(self.unread) < MOST_NAMED:
-                path = shown(rows.paths[rows.file[row]])
-                self.unread.append((path, int(rows.image[row]), reason))
+            self._add_unusable(
+                path, rows.first + int(row), rows.reasons[rows.reason[row]]
+            )
+        label, probability, runner_up = rows.predictions
+        less_certain = [
+            ReviewImage(
+                path,
+                rows.first + int(row),
+                images[row].copy(),
+                self._class_names[label[row]],
+                float(probability[row]),
+                self._class_names[runner_up[row]],
+                rows.reasons[rows.reason[row]],
+            )
+            for row in np.flatnonzero(rows.usable & (probability < self._limit))
+        ]
+        if less_certain:
+            candidates = self.least_certain + less_certain
+            candidates.sort(key=lambda image: image.probability)
+            self.least_certain = candidates[: self._size]
+            if len(self.least_certain) == self._size:
+                self._limit = self.least_certain[-1].probability
+
+    def _add_unusable(self, path: str, image: int, reason: str) -> None:
+        known = reason in self.unusable or len(self.unusable) < MAX_REASONS
+        self.unusable[reason if known else "other reasons"] += 1
+        if len(self.unread) < MAX_UNREAD:
+            self.unread.append((path, image, reason))
 
 
-def render(
-    queue: ReviewQueue,
-    summary: Mapping[str, Any],
-    class_names: tuple[str, ...],
-    top: int,
-) -> str:
+def render(queue: ReviewQueue, summary: Mapping[str, Any], brightest: int) -> str:
     """Return the page as HTML.
 
     Args:
-        queue: what to show.
-        summary: which model made the predictions: see `tasks.predict`.
-        class_names: by label.
-        top: the value of the brightest pixel.
+        queue: the images to show.
+        summary: the summary of the predictions: see `tasks.predict`.
+        brightest: the largest value of a pixel.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,  # names of files are anybody's
+        autoescape=True,  # file names are not trusted
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["png"] = lambda pixels: png(pixels, top)
-    return environment.get_template(TEMPLATE.name).render(
-        images=queue.least_certain(),
-        unread=queue.unread,
-        summary=summary,
-        class_names=class_names,
-    )
+    environment.filters["png"] = lambda pixels: png(pixels, brightest)
+    return environment.get_template(TEMPLATE.name).render(queue=queue, summary=summary)
 
 
-def png(pixels: Pixels, top: int) -> str:
-    """Return an image, uint8 (rows, columns), as a data URI, ink dark on white."""
-    values: Floats = 255 - pixels.astype(np.float32) * np.float32(255 / top)
+def png(pixels: Pixels, brightest: int) -> str:
+    """Return an image, uint8 (rows, columns), as a data URI, dark on white."""
+    values: Floats = 255 - pixels.astype(np.float32) * np.float32(255 / brightest)
     buffer = io.BytesIO()
-    Image.fromarray(values.round().astype(np.uint8)).save(
-        buffer, "PNG", compress_level=1
-    )
+    image = Image.fromarray(values.round().astype(np.uint8))
+    image.save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _review_image(rows: Rows, images: Pixels, row: int) -> ReviewImage:
-    return ReviewImage(
-        rows.paths[rows.file[row]],
-        int(rows.image[row]),
-        images[row].copy(),
-        int(rows.prediction[row]),
-        float(rows.probability[row]),
-        int(rows.runner_up[row]),
-        rows.reasons[rows.reason[row]],
-    )

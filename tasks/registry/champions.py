@@ -1,14 +1,13 @@
-"""The champion: the model that passed the gate, and all that ever did.
+"""The champion: the best model that passed the gate, and the history of champions.
 
-`models/champions.jsonl` tells every change of it, one JSON object a line; its last line
-says who is champion now. `models/champion.json` (that line's record),
-`models/champion.safetensors` and `reports/model_card.md` are made from it, so whoever
-is interrupted between two of them mends it the next time. The history is kept in git;
-the models are outputs of earlier runs, which DVC keeps in its cache and remote, and
-finds by their MD5.
+`models/champions.jsonl` has a JSON object per change; the last one names the current
+champion. Three files are derived from it and rewritten if they are missing or differ:
+`models/champion.json` (the champion's record), `models/champion.safetensors` and
+`reports/model_card.md`. The history is kept in git. The models are outputs of earlier
+runs: DVC keeps them in its cache and remote under their MD5.
 
-This is state and no function of its inputs: no stage of dvc.yaml reads or writes it,
-and it may hold a date.
+The champion is state, not a function of a run's inputs, so no stage of dvc.yaml reads
+or writes these files, and they may hold dates.
 """
 
 import hashlib
@@ -32,14 +31,14 @@ MD5 = r"^[0-9a-f]{32}$"
 
 
 class Comparison(Settings):
-    """A candidate beside the champion, on the same validation images.
+    """A candidate compared with the champion on the same validation images.
 
     Attributes:
-        accuracy: of the champion.
-        gained: images that only the candidate has right.
-        lost: images that only the champion has right.
-        p_value: how likely at least so many gains are among all differences, if the
-            two models were equally good.
+        accuracy: the champion's accuracy.
+        gained: the number of images that only the candidate classifies correctly.
+        lost: the number of images that only the champion classifies correctly.
+        p_value: the probability of at least this many gains among all differences if
+            the two models were equally good.
         class_drop: the largest loss of recall of a class.
         dropped: the class that lost it; a number in records of earlier versions.
     """
@@ -61,23 +60,23 @@ class SplitSizes(Settings):
 
 
 class Record(Settings):
-    """What is known of a champion.
+    """The record of a champion.
 
     Attributes:
         model: its name in params.yaml.
-        md5: of its file, in hexadecimal.
+        md5: the MD5 of its file, in hexadecimal.
         promoted: when it first became champion, in UTC (ISO 8601).
-        replaces: `md5` of the champion before it.
-        compared: with that one; None if there was none, or its file was lost.
-        revision: of the code, as git names it; it may be followed by `-dirty`.
-        data: the MD5 that dvc.lock gives each folder of data, by its path.
-        parameters: that it was trained with.
-        title: of the data; None in records of earlier versions, when it was MNIST.
-        architecture: of the model.
-        images: how many there were.
+        replaces: `md5` of the previous champion.
+        compared: the comparison with that one; None if there was none to compare with.
+        revision: the code's git revision, with `-dirty` if the checkout had changes.
+        data: the MD5 of each data folder in dvc.lock, by path.
+        parameters: the parameters it was trained with.
+        title: the title of the data; None in records of earlier versions, for MNIST.
+        architecture: the architecture of the model.
+        images: the number of images in each split.
         valid: metrics on the validation images.
         test: metrics on the test images.
-        recall: of each class, on the validation images.
+        recall: the recall of each class on the validation images.
     """
 
     model: Word
@@ -97,13 +96,13 @@ class Record(Settings):
 
 
 class Event(Settings):
-    """One change of the champion.
+    """A change of the champion.
 
     Attributes:
-        event: whether it passed the gate, or was put back by hand.
+        event: whether the new champion passed the gate or was put back by hand.
         time: when, in UTC (ISO 8601).
-        instead_of: `md5` of the champion until then.
-        champion: from then on.
+        instead_of: `md5` of the previous champion.
+        champion: the new champion.
     """
 
     event: Literal["promoted", "put back"]
@@ -113,10 +112,10 @@ class Event(Settings):
 
 
 def history() -> list[Event]:
-    """Return every change, the oldest first.
+    """Return every change of the champion, the oldest first.
 
     Raises:
-        BadInput: a line of the file is not one that `crown` writes.
+        BadInput: a line of the file is not a valid event.
     """
     try:
         lines = HISTORY.read_bytes().splitlines()
@@ -128,8 +127,8 @@ def history() -> list[Event]:
             events.append(Event.model_validate_json(line))
         except ValidationError:
             raise BadInput(
-                f"Line {number} of {HISTORY} is not a change of the champion; put the "
-                f"file back with `git checkout {HISTORY}`."
+                f"Line {number} of {HISTORY} is not a change of the champion; restore "
+                f"the file with `git checkout {HISTORY}`."
             ) from None
     return events
 
@@ -141,31 +140,30 @@ def current() -> Record | None:
 
 
 def rejected() -> set[str]:
-    """Return the `md5` of the models that had to go for another, by hand."""
-    out: set[str] = set()
+    """Return the `md5` of each model that was rolled back and not put back since."""
+    md5s: set[str] = set()
     for event in history():
         if event.event == "put back" and event.instead_of:
-            out.add(event.instead_of)
-        out.discard(event.champion.md5)
-    return out
-
-
-def in_place(record: Record) -> bool:
-    """Return whether the champion's files are those that `record` tells of."""
-    texts = {RECORD: _json(record), CARD: model_card.card(record.model_dump())}
-    return has_model(record) and all(
-        path.is_file() and path.read_bytes() == text.encode()
-        for path, text in texts.items()
-    )
+            md5s.add(event.instead_of)
+        md5s.discard(event.champion.md5)
+    return md5s
 
 
 def has_model(record: Record) -> bool:
-    """Return whether the file of the champion is there, and is the right one."""
+    """Return whether the champion's file exists and has the recorded MD5."""
     return FILE.is_file() and md5(FILE.read_bytes()) == record.md5
 
 
+def in_place(record: Record) -> bool:
+    """Return whether all of the champion's files match `record`."""
+    return has_model(record) and all(
+        path.is_file() and path.read_bytes() == text.encode()
+        for path, text in _texts(record).items()
+    )
+
+
 def settled(model: bytes) -> Record | None:
-    """Return the record of the champion, its files in place, if `model` is its file."""
+    """Return the champion's record if `model` is its file, restoring its files."""
     record = current()
     if record is None or md5(model) != record.md5:
         return None
@@ -175,10 +173,14 @@ def settled(model: bytes) -> Record | None:
 
 
 def crown(event: Event, model: bytes) -> None:
-    """Make `event.champion` the champion; `model` is the content of its file.
+    """Append `event` to the history and write the new champion's files.
+
+    Args:
+        event: the change.
+        model: the content of the model's file.
 
     Raises:
-        BadInput: `model` is another file than the one that the event tells of.
+        BadInput: `model` does not have the recorded MD5; nothing is written.
     """
     _verify(event.champion, model)
     line = event.model_dump_json() + "\n"
@@ -188,26 +190,30 @@ def crown(event: Event, model: bytes) -> None:
 
 
 def put_in_place(record: Record, model: bytes) -> None:
-    """Write the champion's files: the model, its record, its card.
+    """Write the champion's files: the model, its record and its card.
 
     Raises:
-        BadInput: `model` is another file than the one that `record` tells of.
+        BadInput: `model` does not have the recorded MD5; nothing is written.
     """
     _verify(record, model)
     files.write_bytes(FILE, model)
-    files.write_text(RECORD, _json(record))
-    files.write_text(CARD, model_card.card(record.model_dump()))
+    for path, text in _texts(record).items():
+        files.write_text(path, text)
 
 
 def md5(content: bytes) -> str:
-    """Return the MD5 by which DVC knows a file: a name, no protection."""
+    """Return the MD5 that DVC identifies a file by; not for security."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _verify(record: Record, model: bytes) -> None:
     if md5(model) != record.md5:
-        raise BadInput(f"What was found of {record.md5} is damaged; it was not used.")
+        raise BadInput(f"The file found for model {record.md5} is damaged; not used.")
 
 
-def _json(record: Record) -> str:
-    return record.model_dump_json(indent=2) + "\n"
+def _texts(record: Record) -> dict[Path, str]:
+    """Return the content of the files derived from the record."""
+    return {
+        RECORD: record.model_dump_json(indent=2) + "\n",
+        CARD: model_card.card(record.model_dump()),
+    }

@@ -1,10 +1,9 @@
-"""The gate: whether a model may become champion.
+"""The gate: rules that decide whether a model may become champion.
 
-A candidate must reach thresholds of its own, and must be better than the champion on
-the same validation images. The images on which both are right, or both wrong, say
-nothing about which is better. Were the two equally good, each of the others would be a
-gain or a loss with the same chance: the exact, one-sided form of the test of McNemar
-(1947).
+A candidate must reach fixed thresholds and must be better than the champion on the same
+validation images. Images that both models classify correctly, or both wrongly, say
+nothing about which is better. If the models were equally good, each other image would
+be a gain or a loss with equal probability: the exact, one-sided test of McNemar (1947).
 """
 
 import numpy as np
@@ -22,10 +21,10 @@ class Thresholds(Settings):
     """Section `promote` of params.yaml.
 
     Attributes:
-        min_accuracy: of the candidate, on validation.
-        max_log_loss: of the candidate, on validation, in nats.
-        max_class_drop: how much recall any class may lose against the champion.
-        max_p_value: how likely the candidate's gain may be by chance; 1 lets any pass.
+        min_accuracy: the smallest accuracy on validation.
+        max_log_loss: the largest log loss on validation, in nats.
+        max_class_drop: the most recall any class may lose against the champion.
+        max_p_value: the largest p-value of the gain on the champion; 1 allows any.
     """
 
     min_accuracy: float = Field(ge=0, le=1)
@@ -35,29 +34,27 @@ class Thresholds(Settings):
 
 
 def compare(candidate: Model, champion: Model, valid: Split) -> Comparison:
-    """Return how `candidate` does beside `champion` on the images of `valid`."""
+    """Compare `candidate` with `champion` on the images of `valid`."""
     right, was_right = (
         model.predict(valid.images) == valid.labels for model in (candidate, champion)
     )
     gained, lost = int(np.sum(right & ~was_right)), int(np.sum(~right & was_right))
-    drops = {
-        int(label): float(np.mean(was_right[here]) - np.mean(right[here]))
-        for label in np.unique(valid.labels)
-        if (here := valid.labels == label).any()
-    }
+    drops = {}
+    for label in np.unique(valid.labels):
+        members = valid.labels == label
+        drops[label] = float(np.mean(was_right[members]) - np.mean(right[members]))
     dropped = max(drops, key=lambda label: drops[label])
-    names = candidate.description.classes
     return Comparison(
         accuracy=float(np.mean(was_right)),
         gained=gained,
         lost=lost,
-        p_value=_chance(gained, lost),
+        p_value=_p_value(gained, lost),
         class_drop=round(drops[dropped], metrics.DIGITS),
-        dropped=names[dropped],
+        dropped=candidate.description.classes[dropped],
     )
 
 
-def _chance(gained: int, lost: int) -> float:
+def _p_value(gained: int, lost: int) -> float:
     if gained + lost == 0:
         return 1.0
     test = binomtest(gained, gained + lost, 0.5, alternative="greater")
@@ -65,50 +62,51 @@ def _chance(gained: int, lost: int) -> float:
 
 
 def faults(scores: dict[str, float], thresholds: Thresholds) -> list[str]:
-    """Return what keeps a candidate with these `scores` out, whoever is champion."""
+    """Return the thresholds that a candidate with these `scores` does not reach."""
     found = []
     if scores["accuracy"] < thresholds.min_accuracy:
         found.append(
-            f"its accuracy of {scores['accuracy']:.4f} is below the "
-            f"{thresholds.min_accuracy:g} asked for"
+            f"its accuracy of {scores['accuracy']:.4f} is below the required "
+            f"{thresholds.min_accuracy:g}"
         )
     if scores["log_loss"] > thresholds.max_log_loss:
         found.append(
-            f"its log loss of {scores['log_loss']:.4f} is above the "
-            f"{thresholds.max_log_loss:g} allowed"
+            f"its log loss of {scores['log_loss']:.4f} is above the allowed "
+            f"{thresholds.max_log_loss:g}"
         )
     return found
 
 
 def shortfalls(compared: Comparison, thresholds: Thresholds) -> list[str]:
-    """Return in what a candidate falls short of the champion."""
+    """Return the ways in which a candidate is not better than the champion."""
     found = []
     if compared.class_drop > thresholds.max_class_drop:
         found.append(
-            f"it loses {compared.class_drop:.4f} of the recall of class "
-            f"{compared.dropped}, where {thresholds.max_class_drop:g} is allowed"
+            f"its recall of class {compared.dropped} is {compared.class_drop:.4f} lower"
+            f", more than the allowed {thresholds.max_class_drop:g}"
         )
     balance = f"{compared.gained} images gained, {compared.lost} lost"
     if compared.gained <= compared.lost:
         found.append(
-            f"it is no better than the champion's {compared.accuracy:.4f} ({balance})"
+            "it is not better than the champion's accuracy of "
+            f"{compared.accuracy:.4f} ({balance})"
         )
     elif compared.p_value > thresholds.max_p_value:
         found.append(
-            f"its gain on the champion's {compared.accuracy:.4f} may be chance "
-            f"({balance}: p = {compared.p_value:.2g}, where {thresholds.max_p_value:g} "
-            "is allowed)"
+            f"its gain on the champion's accuracy of {compared.accuracy:.4f} may be "
+            f"chance ({balance}: p = {compared.p_value:.2g}, above the allowed "
+            f"{thresholds.max_p_value:g})"
         )
     return found
 
 
 def shortfalls_unseen(scores: dict[str, float], champion: Record) -> list[str]:
-    """Return in what a candidate falls short of a champion whose file is lost.
+    """Compare a candidate with a champion whose file is lost, by its record.
 
-    No image can be compared then: it must reach the interval of what is recorded.
+    The candidate must reach the lower bound of the recorded accuracy's interval.
     """
     accuracy, low = scores["accuracy"], champion.valid.accuracy_low
     if accuracy >= low:
         return []
-    reference = f"the interval of the champion's, which begins at {low:.4f}"
-    return [f"its accuracy of {accuracy:.4f} is below {reference}"]
+    bound = f"{low:.4f}, the lower bound of the champion's"
+    return [f"its accuracy of {accuracy:.4f} is below {bound}"]

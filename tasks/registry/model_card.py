@@ -1,4 +1,4 @@
-"""The model card of the champion, in the form of Mitchell and others (2019)."""
+"""The champion's model card, after Mitchell and others (2019)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,13 @@ TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
 
 def card(record: Mapping[str, Any]) -> str:
-    """Return the card, in Markdown, of a champion's record (see `champions.Record`).
+    """Return the model card, in Markdown, of a champion's record (`champions.Record`).
 
-    It says what the record says and no more, so the card of an earlier champion can be
-    written again.
+    It depends on the record alone, so an earlier champion's card can be restored.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=False,  # noqa: S701  # Markdown, of the project's own records
+        autoescape=False,  # noqa: S701  # Markdown, from the project's own records
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,18 +1,18 @@
-"""Which revision of the code and of the data this is, as git and DVC name them."""
+"""The revision of the code and the MD5 of the data, from git and dvc.lock."""
 
 import subprocess
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-# What decides how a model comes out; that dvc.lock was written since does not.
+# A model depends on these; it does not depend on dvc.lock, which its run writes.
 CODE = ("dvc.yaml", "params.yaml", "flows", "tasks")
 
 
 def revision() -> str | None:
-    """Return the short name of the commit, with `-dirty` if the code differs from it.
+    """Return the short hash of the commit, with `-dirty` if the code has changes.
 
-    None where there is no git, or no commit yet.
+    None without git or before the first commit.
     """
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
@@ -21,17 +21,17 @@ def revision() -> str | None:
 
 
 def data() -> dict[str, str]:
-    """Return what dvc.lock says of the folders of data: their MD5 by their paths."""
+    """Return the MD5 of each folder of data in dvc.lock, by path."""
     lock = YAML(typ="safe").load(Path("dvc.lock"))
-    stages = lock["stages"].values()
-    md5s = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
-    return {path: md5s[path] for path in sorted(md5s) if path.startswith("data/")}
+    outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
+    md5s = {out["path"]: out["md5"] for out in outs if out["path"].startswith("data/")}
+    return dict(sorted(md5s.items()))
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        ended = subprocess.run(  # noqa: S603  # words of ours
-            ["git", *arguments],  # noqa: S607  # whichever git the user has
+        ended = subprocess.run(  # noqa: S603  # fixed arguments
+            ["git", *arguments],  # noqa: S607  # the git on the user's PATH
             check=True,
             capture_output=True,
             text=True,

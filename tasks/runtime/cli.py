@@ -1,8 +1,8 @@
-"""Run a step as a command: its arguments, its thread budget, its errors as sentences.
+"""Run a step as a command: arguments, thread limit, one-sentence errors.
 
-Exit status: 0 done; 1 something given can't be used (one sentence on standard error);
-75 (EX_TEMPFAIL) something outside was unavailable and a second try may pass; 130 and
-143, as shells count, interrupted and told to end.
+Exit status: 0 success; 1 invalid input (one sentence on standard error); 75
+(EX_TEMPFAIL) something outside was unavailable and a retry may succeed; 130 and 143,
+as in shells, interrupted by SIGINT and terminated by SIGTERM.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,95 +19,88 @@ from threadpoolctl import threadpool_limits
 
 from tasks.runtime.params import BadInput
 
-# One thread for every step: on matrices as small as these it is the fastest number, a
-# busy neighbour can't stall it at a barrier, and the sums are the same on any machine
-# whatever its number of cores. The flow uses the cores by running steps side by side.
+# Each step uses one thread: for matrices this small it is fastest, other processes
+# can't stall it at a barrier, and sums don't depend on the number of cores. The flow
+# uses all cores by running steps side by side.
 THREADS = 1
 
 ADVICE = {
     errno.EACCES: "; make it writable",
-    errno.EDQUOT: "; make room and run again",
+    errno.EDQUOT: "; free some space and run again",
     errno.EFBIG: "; allow larger files and run again",
     errno.EMFILE: "; allow more open files (`ulimit -n`) and run again",
-    errno.ENOSPC: "; make room and run again",
+    errno.ENOSPC: "; free some space and run again",
     errno.EROFS: "; make it writable",
 }
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return an argument parser whose help is the step's own docstring."""
+    """Return an argument parser whose help is the step's docstring."""
     return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def limit_threads() -> None:
-    """Hold the numeric libraries that are loaded by now to `THREADS` threads."""
+    """Limit the numeric libraries that are already loaded to `THREADS` threads."""
     threadpool_limits(THREADS)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(THREADS)
 
 
 def run(step: Callable[[], None]) -> NoReturn:
-    """Run `step` and exit, turning what the user can mend into one sentence."""
+    """Run `step` and exit; report errors that the user can fix in one sentence."""
     limit_threads()
+    status = 1
     try:
-        with _ends_in_order():
+        with _catch_signals():
             step()
+        sys.exit(0)
     except BadInput as error:
-        _fail(step, str(error), error.exit_code)
+        sentence, status = str(error), error.exit_code
     except FileNotFoundError as error:
-        _fail(step, f"{error.filename} is missing; run `dvc repro` to make it.", 1)
+        sentence = f"{error.filename} is missing; run `dvc repro` to create it."
     except OSError as error:
-        _fail(step, told(error), 1)
+        sentence = describe_system_error(error)
     except MemoryError:
-        _fail(step, "out of memory; close other programs or use less data.", 1)
+        sentence = "out of memory; close other programs or use less data."
     except KeyboardInterrupt:
-        _fail(step, "interrupted; run it again to have it done.", 128 + signal.SIGINT)
-    sys.exit(0)
+        sentence, status = "interrupted; run it again to finish.", 128 + signal.SIGINT
+    spec = sys.modules[step.__module__].__spec__
+    print(f"{spec.name if spec else step.__module__}: {sentence}", file=sys.stderr)
+    sys.exit(status)
 
 
-def told(error: OSError) -> str:
-    """Say where the system refused what, and what to do, in one sentence."""
-    advice = ADVICE.get(error.errno or 0, "")
-    return f"{_from_here(error.filename)}: {error.strerror}{advice}."
+def describe_system_error(error: OSError) -> str:
+    """Return the file, the reason and the advice for an error, as one sentence.
+
+    The path is relative to the current directory, if it is inside.
+    """
+    if error.filename is None:
+        name = "input/output"
+    else:
+        path = Path(os.fsdecode(error.filename))
+        inside = path.is_relative_to(Path.cwd())
+        name = str(path.relative_to(Path.cwd()) if inside else path)
+    return f"{name}: {error.strerror}{ADVICE.get(error.errno or 0, '')}."
 
 
 @contextmanager
-def _ends_in_order() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the step like any other error.
+def _catch_signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into exceptions, so that temporary files are removed."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
-    So what it was writing is removed. Otherwise SIGTERM ends Python on the spot.
-    """
-
-    def end(number: int, _: object) -> None:
-        # Whoever asks twice must not interrupt the tidying up.
-        for each in before:
+    def stop(number: int, _: object) -> None:
+        # A second signal must not interrupt the clean-up.
+        for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, end)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _from_here(path: str | bytes | None) -> str:
-    """Return the path as the user knows it, who thinks of the project's folder."""
-    if path is None:
-        return "input/output"
-    with suppress(ValueError):
-        return str(Path(os.fsdecode(path)).relative_to(Path.cwd()))
-    return os.fsdecode(path)
-
-
-def _fail(step: Callable[[], None], sentence: str, status: int) -> NoReturn:
-    name = sys.modules[step.__module__].__spec__
-    print(f"{name.name if name else step.__module__}: {sentence}", file=sys.stderr)
-    sys.exit(status)

@@ -1,6 +1,6 @@
-"""Read what is not too large; write a file whole or not at all.
+"""Read files up to a size; write a file completely or not at all.
 
-Written is to a temporary name first, then comes one rename.
+Files are written under a temporary name, then renamed.
 """
 
 import glob
@@ -19,15 +19,15 @@ def read_bytes(path: Path, most: int) -> bytes:
     """Return the content of the file at `path`.
 
     Raises:
-        BadInput: it has more than `most` bytes, or is no regular file.
-        FileNotFoundError: there is none.
+        BadInput: it has more than `most` bytes or is not a regular file.
+        FileNotFoundError: it does not exist.
     """
     if path.stat() and not path.is_file():
-        raise BadInput(f"{path} is no file; move it away.")
+        raise BadInput(f"{path} is not a regular file; move it away.")
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise BadInput(f"{path} has more than {most:,} bytes; it is not ours.")
+        raise BadInput(f"{path} has more than {most:,} bytes; replace it.")
     return content
 
 
@@ -35,16 +35,16 @@ def read_bytes(path: Path, most: int) -> bytes:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` on success.
 
-    On any error the temporary file is removed and what stood at `path` stays. A process
-    that is killed can't remove its own: the next one that writes `path` does.
+    On an error the temporary file is removed and `path` is unchanged. The temporary
+    file of a killed process is removed by the next process that writes `path`.
 
     Raises:
-        OSError: it can't be written; `filename` is always given.
+        OSError: the file can't be written; `filename` is always set.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The eight characters are mkstemp's.
+        # mkstemp inserts eight characters.
         for left_over in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
             left_over.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(
@@ -53,18 +53,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes private files; an output has the permissions of any other file.
+        # mkstemp creates private files; outputs get the usual permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        # A full disk does not say where, and of temporary names nobody has heard.
+        # "No space left" names no file, and users don't know the temporary name.
         if error.filename is None or str(error.filename).endswith(".tmp"):
             error.filename = str(path)
             del error.filename2
         raise
     finally:
         if temporary:
-            # Where the folder is read-only, the error that tells so is on its way.
+            # In a folder that became read-only, the first error matters.
             with suppress(PermissionError):
                 temporary.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace the file at `path` by `content`: indented, keys in the order given."""
+    """Replace the file at `path` by `content`, indented, keys in the given order."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -1,7 +1,7 @@
-"""Read one section of `params.yaml` into a checked settings class.
+"""Read one section of `params.yaml` into a validated settings class.
 
-Every step declares its own section next to its code; unknown keys, missing keys and
-values out of range are refused in one sentence before the step does anything.
+Each step declares the settings of its section next to its code. Unknown keys, missing
+keys and values out of range are reported in one sentence before the step starts.
 """
 
 import re
@@ -14,24 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.runtime import yaml_text
 
 PARAMS = Path("params.yaml")
-MAX_BYTES = 100_000  # the project's has 2,400
+MAX_BYTES = 100_000  # the project's file has 2,400
 MAX_SENTENCE, MAX_FAULTS = 2000, 10
 
-# A number of things: what fits the counters of the libraries that are given it.
+# A positive number that fits the 32-bit counters of libraries.
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-# What becomes a word of a command and part of a file's name.
+# A name that is part of commands and file names.
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-
-# What something was made with, by name: nothing that a page or a table would interpret.
+# The parameters a model was trained with. Names are safe in HTML and Markdown.
 Name = Annotated[str, Field(pattern=r"^\w{1,40}$")]
 Parameters = dict[Name, bool | int | float | Name | None]
 
 
 class BadInput(Exception):
-    """Something the user gave can't be used; the message is one sentence for them.
+    """Invalid input from the user, a server or a file; the message is one sentence.
 
-    Whoever has a say in it, be it a server or a file: it is one line of bounded length
-    without control characters, and shows neither password nor query of a URL.
+    The message is a single line of limited length without control characters, and
+    without the passwords and queries of URLs.
     """
 
     exit_code = 1
@@ -41,29 +40,25 @@ class BadInput(Exception):
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line that can be shown to anybody."""
-    text = " ".join(re.sub(r"://\S+", _without_secrets, text).split())
+    """Return `text` as one line of limited length that is safe to print."""
+    text = " ".join(re.sub(r"://\S+", _redacted, text).split())
     if len(text) > MAX_SENTENCE:
         text = f"{text[: MAX_SENTENCE // 2]} ... {text[-MAX_SENTENCE // 2 :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _without_secrets(url: re.Match[str]) -> str:
-    """Hide what may be one: all before an @, and what follows a question mark.
-
-    With string methods alone, whose time is linear in any text.
-    """
+def _redacted(url: re.Match[str]) -> str:
+    """Hide the user information and the query of a URL, in linear time."""
     *before, rest = url[0].split("@")
-    prefixes = ("".join(part.rpartition("://")[:2]) for part in before)
-    hidden = [f"{prefix}***" for prefix in prefixes]
-    shown, question, _ = "@".join([*hidden, rest]).partition("?")
-    return f"{shown}?***" if question else shown
+    hidden = ["".join(part.rpartition("://")[:2]) + "***" for part in before]
+    shown, question_mark, _ = "@".join([*hidden, rest]).partition("?")
+    return f"{shown}?***" if question_mark else shown
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and no key that nobody reads.
+    """Base class of sections: immutable, without unknown keys.
 
-    Types are taken at their word: `true` is no number, and neither is `"3"`.
+    Types are strict: neither `true` nor `"3"` is a number.
     """
 
     model_config = ConfigDict(
@@ -78,8 +73,8 @@ def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:
     """Return `section` of the parameter file as an instance of `settings`.
 
     Raises:
-        BadInput: the file is missing or not YAML, or the section is missing, or one of
-            its keys is missing, unknown or out of range (all of them are named).
+        BadInput: the file is missing or not YAML, the section is missing, or some of
+            its keys are missing, unknown or out of range (all are named).
     """
     try:
         with path.open("rb") as file:
@@ -89,7 +84,7 @@ def load(section: str, settings: type[Section], path: Path = PARAMS) -> Section:
             f"{path} is missing; run this from the project's folder."
         ) from None
     if len(content) > MAX_BYTES:
-        raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; remove some.")
+        raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; shorten it.")
     try:
         params = yaml_text.parse(content)
     except ValueError as error:
@@ -111,7 +106,7 @@ _short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
 
 
 def _fault(section: str, fault: Any) -> str:
-    """Say in a few words which key is wrong and why."""
+    """Return which key is wrong and why."""
     key = ".".join([section, *map(str, fault["loc"])])
     match fault["type"]:
         case "missing":
@@ -120,8 +115,7 @@ def _fault(section: str, fault: Any) -> str:
             return f"`{key}` is not a known key"
         case _:
             reason = fault["msg"][0].lower() + fault["msg"][1:]
-            # `printable` can't tell where a URL ends that has a blank in it; here, at
-            # its quotes.
+            # A URL with a space in it ends at its quotes; `printable` can't see that.
             value = re.sub(
                 "://[^'\"]*[@?][^'\"]*", "://***", _short.repr(fault["input"])
             )

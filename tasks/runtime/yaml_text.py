@@ -1,10 +1,10 @@
-"""Parse YAML the way DVC does, without the features that a parameter file never needs.
+"""Parse YAML as DVC does, without features that a parameter file never needs.
 
 DVC 3.67 reads params.yaml with `ruamel.yaml.YAML(typ="safe")`, which follows YAML 1.2:
-`012` is 12, `on` and `1:30` are text. The same parser here makes a step train with the
-values that dvc.lock records. Refused are anchors, aliases and merge keys (small files
-that grow), duplicate keys, deep nesting, integers of more than 64 bits, and every type
-but text, numbers, booleans, null, lists and mappings.
+`012` is 12, `on` and `1:30` are text. With the same parser a step uses the values that
+dvc.lock records. Anchors, aliases and merge keys (small files that expand), duplicate
+keys, deep nesting, integers of more than 64 bits, and all types but text, numbers,
+booleans, null, lists and mappings are refused.
 """
 
 from typing import Any
@@ -13,15 +13,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import Node
 
-MAX_DEPTH = 20  # the project's files nest three deep
+MAX_DEPTH = 20  # the project's files have a depth of three
 MAX_REASON = 300  # characters
-
 TAG = "tag:yaml.org,2002:"
 TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
 
-# What a forged file makes the parser raise besides its own errors.
+# The parser raises these for some invalid files, besides its own errors.
 UNEXPECTED = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(RecursionError, TypeError, ValueError),
@@ -29,11 +28,11 @@ UNEXPECTED = (
 
 
 def parse(content: bytes) -> Any:
-    """Return the value that the YAML document holds; None if it is empty.
+    """Return the value of a YAML document; None if it is empty.
 
     Raises:
         ValueError: the content is not UTF-8, not YAML, or uses a refused feature; the
-            message is one short line that says where.
+            message is one short line with the position.
     """
     try:
         text = content.decode()
@@ -46,86 +45,45 @@ def parse(content: bytes) -> Any:
 
 
 def _check_events(text: str) -> None:
-    """Refuse nesting and anchors before a value is built.
-
-    The parser composes nested values by recursion, in C where it can.
-    """
+    """Refuse aliases, merge keys and deep nesting before any value is built."""
     depth = 0
     for event in YAML(typ="safe").parse(text):
+        depth += isinstance(event, CollectionStartEvent)
+        depth -= isinstance(event, CollectionEndEvent)
         if getattr(event, "anchor", None) is not None:
-            problem = "anchors and aliases are not supported; write the value out"
-            raise ConstructorError(None, None, problem, event.start_mark)
-        if isinstance(event, CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
+            raise _error("anchors and aliases are not supported", event.start_mark)
+        if getattr(event, "value", None) == "<<":
+            raise _error("merge keys are not supported", event.start_mark)
         if depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-            raise ConstructorError(None, None, problem, event.start_mark)
+            raise _error(f"nested more than {MAX_DEPTH} deep", event.start_mark)
 
 
 class _Constructor(SafeConstructor):
-    """DVC's constructor, with the refusals that the module's docstring lists."""
+    """DVC's constructor, restricted to `TYPES` and to integers of 64 bits."""
 
     def construct_non_recursive_object(self, node: Node, tag: str | None = None) -> Any:
-        """Build a value; if it is not one of its type, say where."""
+        """Return the value of a node."""
+        name = str(node.tag).removeprefix(TAG)
+        if name not in TYPES:
+            problem = f"unsupported type `{name}`; quote it if it is text"
+            raise _error(problem, node.start_mark)
         try:
-            return super().construct_non_recursive_object(node, tag)
+            value = super().construct_non_recursive_object(node, tag)
+            if isinstance(value, str):
+                value.encode()  # half of a surrogate pair is not text
         except (ArithmeticError, LookupError, ValueError):
-            problem = f"invalid {_type_name(node)}"
-            raise ConstructorError(None, None, problem, node.start_mark) from None
-
-    def construct_yaml_str(self, node: ScalarNode) -> str:
-        """Return text; half of a surrogate pair is not text: UTF-8 can't encode it."""
-        text = str(super().construct_yaml_str(node))
-        text.encode()
-        return text
-
-    def construct_yaml_int(self, node: ScalarNode) -> int:
-        """Return an integer of at most 64 bits; Python can't even print huge ones."""
-        number = int(super().construct_yaml_int(node))
-        if abs(number) >= 2**64:
-            problem = "integer of more than 64 bits"
-            raise ConstructorError(None, None, problem, node.start_mark)
-        return number
-
-    def flatten_mapping(self, node: MappingNode) -> None:
-        """Refuse a merge key (`<<`), which DVC would resolve."""
-        for key, _ in node.value:
-            if key.tag == f"{TAG}merge":
-                problem = "merge keys are not supported; write the values out"
-                raise ConstructorError(None, None, problem, key.start_mark)
-        super().flatten_mapping(node)
-
-    def check_mapping_key(
-        self, _: Node, key_node: Node, mapping: dict[Any, Any], key: Any, __: Any
-    ) -> bool:
-        """Refuse a key that is a list, or that the mapping has already."""
-        if not isinstance(key_node, ScalarNode):
-            problem = "a key must be a single value"
-            raise ConstructorError(None, None, problem, key_node.start_mark)
-        if key in mapping:
-            problem = f"duplicate key `{key}`"
-            raise ConstructorError(None, None, problem, key_node.start_mark)
-        return True
-
-    def construct_undefined(self, node: Node) -> None:
-        """Refuse dates, sets, bytes, and tags of other applications."""
-        problem = f"unsupported type `{_type_name(node)}`; quote it if it is text"
-        raise ConstructorError(None, None, problem, node.start_mark)
+            raise _error(f"invalid {name}", node.start_mark) from None
+        if isinstance(value, int) and abs(value) >= 2**64:
+            raise _error("integer of more than 64 bits", node.start_mark)
+        return value
 
 
-_Constructor.yaml_constructors = {
-    f"{TAG}{name}": getattr(_Constructor, f"construct_yaml_{name}") for name in TYPES
-} | {None: _Constructor.construct_undefined}
-
-
-def _type_name(node: Node) -> str:
-    return str(node.tag).removeprefix(TAG)
+def _error(problem: str, mark: Any) -> ConstructorError:
+    return ConstructorError(None, None, problem, mark)
 
 
 def _reason(error: Exception) -> str:
-    """Return the error's problem and its line and column, on one short line."""
+    """Return the problem and its line and column, on one short line."""
     where = ""
     if isinstance(error, MarkedYAMLError) and error.problem:
         reason = str(error.problem)

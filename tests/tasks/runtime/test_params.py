@@ -6,7 +6,7 @@ import pytest
 import yaml
 from box import in_a_box
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
 
@@ -30,7 +30,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_section_becomes_its_settings(tmp_path):
+def test_load_returns_validated_settings(tmp_path):
     path = written(tmp_path, "example: {size: 3, names: [a]}\nother: {}")
     assert load("example", Example, path) == Example(size=3, names=("a",))
 
@@ -56,9 +56,13 @@ def test_a_section_becomes_its_settings(tmp_path):
         ("example: {size: 3, share: .nan}", "`example.share` is nan, but input should"),
         ("example: {size: 3, share: -.inf}", "`example.share` is -inf, but input"),
         ("example: {size: 3, share: 1e999}", "`example.share` is inf, but input"),
-        ("example: {size: 3, size: 4}", "duplicate key `size`, line 1, column 20."),
-        ("example: {size: 3}\nexample: {size: 4}", "duplicate key `example`, line 2"),
-        ("example: {? [a] : 1}", "a key must be a single value"),
+        (
+            "example: {size: 3, size: 4}",
+            'duplicate key "size" with value "4" (original value: "3"), line 1, col',
+        ),
+        ("example: {size: 3}\nexample: {size: 4}", 'duplicate key "example"'),
+        ("example: {? [a] : 1}", "`example.('a',)` is ('a',), but keys should"),
+        ("example: {? {a: 1} : 1}", "found unhashable key, line 1"),
         ("example: &a [*a]", "anchors and aliases are not supported"),
         ("a: &a {size: 3}\nexample: {<<: *a}", "anchors and aliases are not"),
         ("example: {<<: {size: 3}, size: 4}", "merge keys are not supported"),
@@ -77,7 +81,7 @@ def test_a_section_becomes_its_settings(tmp_path):
         ('example: {size: "\\ud800"}', "is not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, sentence):
+def test_errors_are_one_sentence_with_file_and_key(tmp_path, text, sentence):
     path = written(tmp_path, text)
     with pytest.raises(BadInput, match=re.escape(sentence)) as caught:
         load("example", Example, path)
@@ -86,7 +90,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, sentence):
     assert str(caught.value).endswith((".", "add it."))
 
 
-def test_all_faults_are_named_at_once(tmp_path):
+def test_an_error_names_all_invalid_keys(tmp_path):
     path = written(tmp_path, "example: {names: 3, extra: 1}")
     with pytest.raises(BadInput, match="names") as caught:
         load("example", Example, path)
@@ -94,7 +98,7 @@ def test_all_faults_are_named_at_once(tmp_path):
         assert f"`example.{key}`" in str(caught.value)
 
 
-def test_of_many_faults_the_first_are_named_and_all_counted(tmp_path):
+def test_an_error_names_ten_invalid_keys_and_counts_the_rest(tmp_path):
     path = written(
         tmp_path, yaml.safe_dump({"example": dict.fromkeys(map(str, range(99)))})
     )
@@ -108,25 +112,25 @@ def test_of_many_faults_the_first_are_named_and_all_counted(tmp_path):
 @pytest.mark.parametrize(
     "value", ["x" * 9999, [["x"] * 99 for _ in range(9)], {"x": {"y": "z" * 999}}]
 )
-def test_of_a_long_value_a_part_is_shown(tmp_path, value):
+def test_an_error_shortens_long_values(tmp_path, value):
     path = written(tmp_path, yaml.safe_dump({"example": {"size": value}}))
     with pytest.raises(BadInput, match=r"`example.size` is .*\.\.\..*, but") as caught:
         load("example", Example, path)
     assert len(str(caught.value)) < 400
 
 
-def test_a_file_is_read_to_a_size(tmp_path):
+def test_a_large_file_is_refused(tmp_path):
     path = written(tmp_path, "example: {size: 3} #" + "x" * 100_000)
     with pytest.raises(BadInput, match="has more than 100,000 bytes"):
         load("example", Example, path)
 
 
-# Each would take hours or all memory, were it not for one of the bounds.
+# Without one of the limits, each would take hours or all memory.
 BOMBS = {
     "laughs": "a: &a [x, x]\n"
     + "".join(f"a{n}: &a{n} [*a{n - 1 or ''}, *a{n - 1 or ''}]\n" for n in range(1, 40))
     + "example: *a39",
-    "quadratic": "a: &a {" + "x: y, " * 1 + "}\nexample: [" + "*a, " * 20_000 + "]",
+    "quadratic": "a: &a {x: y}\nexample: [" + "*a, " * 20_000 + "]",
     "nested": "example: " + "{a: " * 20_000,
     "base 60": "example: {size: 1" + ":1" * 49_000 + "}",
     "unknown keys": "example: {" + ", ".join(f"k{n}: 1" for n in range(9000)) + "}",
@@ -136,8 +140,14 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        pytest.param(name, marks=[] if name == "laughs" else [pytest.mark.slow])
+        for name in BOMBS
+    ],
+)
+def test_malicious_files_cost_little_time_and_memory(tmp_path, bomb):
     path = written(tmp_path, BOMBS[bomb])
     sentence = in_a_box(
         "from tasks.runtime.params import Settings, load\n"
@@ -149,14 +159,15 @@ def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
     assert len(sentence) < 2100
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.text())
-def test_a_sentence_is_one_line_for_everybody(text):
+def test_messages_are_one_printable_line(text):
     sentence = str(BadInput(text))
     assert sentence.isprintable()
-    assert sentence == str(BadInput(sentence)), "and has nothing left to be hidden"
+    assert sentence == str(BadInput(sentence)), "redacting twice changes nothing"
 
 
-def test_a_long_sentence_keeps_its_ends():
+def test_long_messages_are_shortened_in_the_middle():
     sentence = str(BadInput("begin " + "x" * 1_000_000 + " end"))
     assert (sentence[:7], sentence[-5:]) == ("begin x", "x end")
     assert len(sentence) < 2100
@@ -177,17 +188,18 @@ def test_a_long_sentence_keeps_its_ends():
         ("npm:@scope/name@1.2.6", "npm:@scope/name@1.2.6"),
     ],
 )
-def test_what_may_be_secret_in_a_url_is_hidden(text, shown):
+def test_messages_hide_secrets_in_urls(text, shown):
     assert str(BadInput(text)) == shown
 
 
-def test_a_missing_file_says_where_to_run(tmp_path):
+def test_a_missing_file_error_says_where_to_run(tmp_path):
     with pytest.raises(
         BadInput, match="is missing; run this from the project's folder"
     ):
         load("example", Example, tmp_path / "params.yaml")
 
 
+@settings(max_examples=20, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -195,15 +207,16 @@ def test_a_missing_file_says_where_to_run(tmp_path):
         max_leaves=20,
     )
 )
-def test_no_tree_crashes_the_reader(tmp_path_factory, tree):
+def test_any_yaml_value_is_refused_without_a_crash(tmp_path_factory, tree):
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_text(yaml.safe_dump({"train": tree}))
     with pytest.raises(BadInput):
         load("train", Train, path)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
-def test_no_bytes_crash_the_reader(tmp_path_factory, content):
+def test_any_bytes_are_refused_without_a_crash(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(BadInput):
@@ -211,7 +224,7 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, content):
 
 
 @pytest.mark.parametrize(
-    ("section", "settings"),
+    ("section", "section_settings"),
     [
         ("baseline", Baseline),
         ("train", Train),
@@ -220,7 +233,7 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, content):
         ("schedule", Schedule),
     ],
 )
-def test_the_real_sections_survive_yaml(tmp_path, section, settings):
-    real = load(section, settings, ROOT / "params.yaml")
+def test_real_sections_survive_a_round_trip(tmp_path, section, section_settings):
+    real = load(section, section_settings, ROOT / "params.yaml")
     text = yaml.safe_dump({section: real.model_dump(mode="json")})
-    assert load(section, settings, written(tmp_path, text)) == real
+    assert load(section, section_settings, written(tmp_path, text)) == real
