@@ -88,19 +88,6 @@ def test_a_stage_depends_on_the_folders_that_it_imports_from(step):
     assert listed == folders | {f"tasks/{step}.py"}
 
 
-def test_the_package_itself_makes_nothing_so_no_stage_depends_on_it():
-    tree = ast.parse((ROOT / "tasks" / "__init__.py").read_text())
-    # Only how a command ends that has not begun.
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert names == ["_follow_the_engine", "_parent", "_out_of_memory"]
-    assert ast.unparse(tree.body[-1]).splitlines() == [
-        "if sys.argv[0] == '-m':",
-        "    signal.signal(signal.SIGINT, signal.SIG_DFL)",
-        "    sys.excepthook = _out_of_memory",
-        "    _follow_the_engine()",
-    ]
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_every_parameter_of_a_section_is_tracked_by_its_stage(step):
     tracked = body(DVC[step]).get("params", [])

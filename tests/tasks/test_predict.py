@@ -23,7 +23,7 @@ from tasks.runtime.params import BadInput
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A checkout with one model, `bars`, and a folder of images beside it."""
+    """A checkout with one model, `bars`, next to a folder of images."""
     root = tmp_path / "checkout"
     model_file.save(bars(), root / "models" / "bars.safetensors")
     (root / "params.yaml").write_text("evaluate:\n  max_error: 0.01\n")
@@ -47,6 +47,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def crown(record, content: bytes) -> None:
+    """Make the model with this content the champion."""
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     champion = record.model_copy(update={"md5": md5, "model": "winner"})
     champions.HISTORY.parent.mkdir(exist_ok=True)
@@ -55,7 +56,9 @@ def crown(record, content: bytes) -> None:
     champions.FILE.write_bytes(content)
 
 
-def test_the_command_writes_table_sheet_and_summary(checkout, monkeypatch, capsys):
+def test_predict_writes_a_table_a_contact_sheet_and_a_summary(
+    checkout, monkeypatch, capsys
+):
     run(monkeypatch, "some", "--start", checkout.parent, "--model", "bars")
     rows = table(checkout / "predictions" / "predictions.csv")
     assert [row["path"] for row in rows] == [f"some/{n}.png" for n in range(4)]
@@ -75,36 +78,39 @@ def test_the_command_writes_table_sheet_and_summary(checkout, monkeypatch, capsy
     assert "4 images read by bars" in capsys.readouterr().out
 
 
-def test_the_champion_reads_and_its_revision_is_told(checkout, record):
+def test_the_champion_is_the_default_model(checkout, record):
     crown(record, (checkout / "models" / "bars.safetensors").read_bytes())
     for wanted in (None, "champion"):
         chosen = predict.choose(wanted, Path())
         assert (chosen.name, chosen.revision) == ("winner", "0123456789ab")
 
 
-def test_a_champion_of_other_bytes_is_not_used(checkout, record, capsys):
+def test_a_champion_with_another_md5_is_not_used(checkout, record, capsys):
     crown(record, (checkout / "models" / "bars.safetensors").read_bytes())
     champions.FILE.write_bytes(b"other")
-    with pytest.raises(BadInput, match="There is no champion to be used"):
+    with pytest.raises(BadInput, match="No champion can be used"):
         predict.choose("champion", Path())
     assert "winner, can't be used" in capsys.readouterr().err
 
 
-def test_without_a_champion_or_a_best_model_the_user_is_told(checkout):
-    with pytest.raises(BadInput, match="no champion and no best model yet; run"):
+def test_the_best_model_is_used_if_there_is_no_champion(checkout, monkeypatch):
+    monkeypatch.setattr(predict.metrics_file, "read", lambda _: {"best": "bars"})
+    assert predict.choose(None, Path()).name == "bars"
+
+
+def test_predict_without_any_model_says_what_to_do(checkout):
+    with pytest.raises(BadInput, match="run `python -m flows.pipeline`"):
         predict.choose(None, Path())
 
 
-def test_a_model_is_named_or_a_path(checkout):
+def test_a_model_can_be_a_name_or_a_path(checkout):
     by_path = predict.choose("models/bars.safetensors", checkout)
     assert by_path.md5 == predict.choose("bars", Path()).md5
-    with pytest.raises(BadInput, match="There is no model 'none'; name one of bars"):
+    with pytest.raises(BadInput, match="There is no model 'none'; choose one of bars"):
         predict.choose("none", Path())
 
 
-def test_a_table_stays_as_it_was_where_nothing_can_be_predicted(
-    checkout, monkeypatch, capsys
-):
+def test_an_error_leaves_the_last_table_unchanged(checkout, monkeypatch, capsys):
     out = checkout / "predictions" / "predictions.csv"
     out.parent.mkdir()
     out.write_text("before")
@@ -119,7 +125,7 @@ def test_a_table_stays_as_it_was_where_nothing_can_be_predicted(
     assert out.read_text() == "before"
 
 
-def test_paths_can_be_listed_in_a_file(checkout, monkeypatch):
+def test_paths_can_be_read_from_a_file(checkout, monkeypatch):
     listed = checkout / "listed"
     listed.write_bytes(b"some/0.png\0some/1.png\0")
     run(monkeypatch, "--list", listed, "--start", checkout.parent, "--model", "bars")
@@ -127,7 +133,8 @@ def test_paths_can_be_listed_in_a_file(checkout, monkeypatch):
     assert [row["path"] for row in rows] == ["some/0.png", "some/1.png"]
 
 
-def test_the_flow_predicts_and_shows_the_least_certain(
+@pytest.mark.slow
+def test_the_predict_flow_shows_the_least_certain_images(
     checkout, prefect_server, monkeypatch
 ):
     monkeypatch.setattr(flow, "ROOT", checkout)
@@ -157,4 +164,4 @@ def test_the_flow_predicts_and_shows_the_least_certain(
     assert "7 images, read by bars" in artifact["description"]
     state = flow.predict(["nowhere"], model="bars", return_state=True)
     assert state.is_failed()
-    assert "'nowhere' is not there; name a file or a folder." in state.message
+    assert "'nowhere' does not exist" in state.message

@@ -1,4 +1,4 @@
-"""Every image that paths name, in order, none of which stops the others."""
+"""Every image of some paths is read in order; invalid ones do not stop the others."""
 
 import gzip
 import os
@@ -14,20 +14,16 @@ from tasks.runtime.params import BadInput
 
 
 def read(*paths, start) -> list[tuple[str, int, object]]:
-    """Path, number, and the reason or the image, of every image."""
-    found = []
-    for batch in image_stream.stream(
-        image_stream.input_files(map(str, paths), start), MNIST
-    ):
-        for row, (file, number) in enumerate(
-            zip(batch.file, batch.number, strict=True)
-        ):
-            what = batch.reasons.get(row) or batch.images[row].copy()
-            found.append((batch.paths[file], int(number), what))
-    return found
+    """Return path, number, and the reason or the pixels of every image."""
+    inputs = image_stream.input_files(map(str, paths), start)
+    return [
+        (batch.path, batch.first + row, batch.reasons.get(row, image.copy()))
+        for batch in image_stream.stream(inputs, MNIST)
+        for row, image in enumerate(batch.images)
+    ]
 
 
-def test_a_folder_is_read_in_the_order_of_names_whatever_is_in_it(tmp_path):
+def test_folders_are_read_in_the_order_of_names(tmp_path):
     folder = tmp_path / "some"
     (folder / "b").mkdir(parents=True)
     Image.fromarray(upright()).save(folder / "c.png")
@@ -50,7 +46,7 @@ def test_a_folder_is_read_in_the_order_of_names_whatever_is_in_it(tmp_path):
     assert image_stream.extent(image_stream.input_files(["some"], tmp_path)) == (4, 2)
 
 
-def test_links_in_a_circle_come_to_an_end(tmp_path):
+def test_circular_links_are_followed_once(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(upright()).save(tmp_path / "a" / "x.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
@@ -60,18 +56,28 @@ def test_links_in_a_circle_come_to_an_end(tmp_path):
     ]
 
 
-def test_a_path_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(BadInput, match="'nowhere' is not there; name a file or"):
+def test_pages_of_an_image_are_numbered(tmp_path):
+    pages = [Image.fromarray(image) for image in (upright(), lying(), upright())]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    found = read("a.tiff", start=tmp_path)
+    assert [number for _, number, _ in found] == [0, 1, 2]
+    assert (found[1][2] == lying()).all()
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="'nowhere' does not exist"):
         image_stream.input_files(["nowhere"], tmp_path)
 
 
-def test_what_is_no_file_is_a_row(tmp_path):
+def test_a_pipe_is_reported_and_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert read("pipe", start=tmp_path) == [("pipe", 0, "it is no file")]
+    assert image_stream.extent(image_stream.input_files(["pipe"], tmp_path)) == (1, 0)
+    ((name, number, reason),) = read("pipe", start=tmp_path)
+    assert (name, number, reason) == ("pipe", 0, "it is not a regular file")
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_array_of_either_polarity_is_read_whole(tmp_path, packed):
+def test_arrays_of_either_polarity_are_read(tmp_path, packed):
     some = np.stack([upright(), 255 - lying(), np.zeros_like(upright()), lying()])
     save = np.savez_compressed if packed else np.savez
     save(tmp_path / "a.npz", images=some)
@@ -83,7 +89,7 @@ def test_an_array_of_either_polarity_is_read_whole(tmp_path, packed):
     assert (found[3][2] == lying()).all()
 
 
-def test_an_image_with_other_paper_than_black_is_brought_to_the_form(tmp_path):
+def test_array_images_on_grey_are_preprocessed(tmp_path):
     grey = np.where(upright() > 0, 20, 180).astype(np.uint8)
     (tmp_path / "a.idx").write_bytes(idx_bytes(grey[None]))
     ((_, _, image),) = read("a.idx", start=tmp_path)
@@ -91,7 +97,7 @@ def test_an_image_with_other_paper_than_black_is_brought_to_the_form(tmp_path):
     assert image[14, 14] == 255
 
 
-def test_an_array_of_another_size_goes_image_by_image(tmp_path):
+def test_array_images_of_another_size_are_preprocessed(tmp_path):
     large = np.stack([upright(), lying()]).repeat(3, axis=1).repeat(3, axis=2)
     (tmp_path / "a.idx").write_bytes(idx_bytes(255 - large))
     (_, _, first), (_, _, second) = read("a.idx", start=tmp_path)
@@ -99,8 +105,8 @@ def test_an_array_of_another_size_goes_image_by_image(tmp_path):
     assert np.count_nonzero((second > 127) != (lying() > 127)) <= 24
 
 
-def test_more_images_than_a_chunk_come_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_stream, "CHUNK", 3)
+def test_arrays_larger_than_a_batch_are_read_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_stream, "BATCH_PIXELS", 3 * 784)
     some = np.stack([upright()] * 8)
     some[:, 14, 13] = np.arange(8) + 100
     np.savez_compressed(tmp_path / "packed.npz", images=some)
@@ -111,15 +117,19 @@ def test_more_images_than_a_chunk_come_in_order(tmp_path, monkeypatch):
         assert [image[14, 13] for *_, image in found] == list(range(100, 108))
 
 
-def test_what_breaks_off_is_a_row_behind_what_came(tmp_path, monkeypatch):
+@pytest.mark.parametrize("batch", [2, 2048])
+def test_a_truncated_array_gives_its_whole_images_and_a_reason(
+    tmp_path, monkeypatch, batch
+):
     content = idx_bytes(np.stack([upright()] * 5))
     (tmp_path / "a.gz").write_bytes(gzip.compress(content[: 16 + 784 * 2 + 5]))
-    monkeypatch.setattr(image_stream, "CHUNK", 2)
+    monkeypatch.setattr(image_stream, "BATCH_PIXELS", batch * 784)
     found = read("a.gz", start=tmp_path)
-    assert found[-1] == ("a.gz", 2, "it breaks off early")
+    assert [number for _, number, _ in found] == list(range(len(found)))
+    assert isinstance(found[-1][2], str)
 
 
-def test_a_name_is_text_for_every_table():
-    assert image_stream.shown("=1+1.png") == "./=1+1.png"
-    assert image_stream.shown("a/b.png") == "a/b.png"
-    assert image_stream.shown(os.fsdecode(b"\xff.png")) == "\\xff.png"
+def test_displayed_paths_are_safe_in_tables():
+    assert image_stream.display_path("=1+1.png") == "./=1+1.png"
+    assert image_stream.display_path("a/b.png") == "a/b.png"
+    assert image_stream.display_path(os.fsdecode(b"\xff.png")) == "\\xff.png"

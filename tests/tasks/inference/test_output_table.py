@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tasks.inference import output_table
+from tasks.inference.classifier import Predictions
 from tasks.inference.output_table import Rows
 from tasks.runtime.params import BadInput
 
@@ -19,32 +20,41 @@ path,image,prediction,probability,runner_up,set_aside,reason
 """.replace("=2", "./=2")
 
 
-def rows(paths=('a "b",c', "=2.png")) -> Rows:
-    return Rows(
-        list(paths),
-        np.array([0, 0, 1], np.int32),
-        np.array([0, 1, 0]),
-        np.array([1, 0, 0]),
-        np.array([0.9876543, 0.5, 0.7], np.float32),
-        np.array([0, 1, 1]),
-        np.array([True, True, False]),
-        ["", "low", "it is blank"],
-        np.array([0, 1, 2], np.int32),
-    )
+READ = Rows(
+    path='a "b",c',
+    first=0,
+    predictions=Predictions(
+        np.array([1, 0]), np.array([0.9876543, 0.5], np.float32), np.array([0, 1])
+    ),
+    usable=np.array([True, True]),
+    reason=np.array([0, 1], np.int32),
+    reasons=["", "low"],
+)
+BLANK = Rows(
+    path="=2.png",
+    first=0,
+    predictions=Predictions(np.array([0]), np.array([0.7], np.float32), np.array([1])),
+    usable=np.array([False]),
+    reason=np.array([2], np.int32),
+    reasons=["", "low", "it is blank"],
+)
 
 
-def test_csv_has_a_line_a_row(tmp_path):
+def test_csv_has_one_line_per_image(tmp_path):
     with output_table.writing(tmp_path / "a", "csv", CLASSES) as write:
-        write(rows())
+        write(READ)
+        write(BLANK)
     assert (tmp_path / "a").read_text() == CSV
 
 
-def test_parquet_says_the_same_as_csv(tmp_path, monkeypatch):
-    monkeypatch.setattr(output_table, "GROUP", 7)
-    for kind in output_table.FORMATS:
-        with output_table.writing(tmp_path / kind, kind, CLASSES) as write:
+@pytest.mark.parametrize("limit", ["GROUP_ROWS", "GROUP_BATCHES"])
+def test_parquet_has_the_same_content_as_csv(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(output_table, limit, 5)
+    for name in output_table.FORMATS:
+        with output_table.writing(tmp_path / name, name, CLASSES) as write:
             for _ in range(4):
-                write(rows())
+                write(READ)
+                write(BLANK)
     parquet = pd.read_parquet(tmp_path / "parquet")
     table = pd.read_csv(tmp_path / "csv")
     assert len(parquet) == 12
@@ -58,15 +68,8 @@ def test_parquet_says_the_same_as_csv(tmp_path, monkeypatch):
             assert one.where(one.notna(), fill).tolist() == other.tolist()
 
 
-def test_a_path_that_goes_on_is_not_named_twice(tmp_path):
-    one = rows(["x", "x2"])._replace(file=np.zeros(3, np.int32), paths=["x"])
-    joined = output_table._joined([one, one, rows(["y", "z"])])
-    assert joined.paths == ["x", "y", "z"]
-    assert joined.file.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 2]
-
-
-def test_without_pyarrow_parquet_is_refused_in_a_sentence(monkeypatch):
+def test_parquet_without_pyarrow_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     output_table.require("csv")
-    with pytest.raises(BadInput, match="Parquet needs pyarrow; install it with"):
+    with pytest.raises(BadInput, match="pyarrow"):
         output_table.require("parquet")

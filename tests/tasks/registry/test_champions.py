@@ -1,4 +1,4 @@
-"""The champion's files: a history that decides, and what is made from it."""
+"""The history of champions, and the files derived from it."""
 
 import json
 
@@ -21,7 +21,7 @@ def model(name: str) -> bytes:
 
 
 def crown(record: Record, name: str, event: str = "promoted") -> Record:
-    """Let the model `name` become champion, and return its record."""
+    """Make the model `name` the champion and return its record."""
     before = champions.current()
     md5 = before.md5 if before else None
     crowned = record.model_copy(
@@ -34,14 +34,14 @@ def crown(record: Record, name: str, event: str = "promoted") -> Record:
     return crowned
 
 
-def test_before_the_first_champion_there_is_none(record):
+def test_an_empty_history_has_no_champion(record):
     assert champions.history() == []
     assert champions.current() is None
     assert champions.rejected() == set()
     assert not champions.in_place(record)
 
 
-def test_the_champion_is_the_last_of_the_history_and_its_files_are_in_place(record):
+def test_the_champion_is_the_last_of_the_history(record):
     first, second = crown(record, "first"), crown(record, "second")
     assert [event.champion for event in champions.history()] == [first, second]
     assert champions.current() == second
@@ -53,17 +53,18 @@ def test_the_champion_is_the_last_of_the_history_and_its_files_are_in_place(reco
 
 
 @pytest.mark.parametrize("path", [FILE, RECORD, CARD], ids=lambda path: path.name)
-def test_a_file_that_is_missing_or_damaged_is_not_in_place(record, path):
+def test_missing_and_damaged_files_are_detected_and_restored(record, path):
     crowned = crown(record, "first")
     path.write_text("something else")
     assert not champions.in_place(crowned)
     path.unlink()
     assert not champions.in_place(crowned)
-    champions.put_in_place(crowned, model("first"))
+    assert champions.settled(model("first")) == crowned
     assert champions.in_place(crowned)
+    assert champions.settled(model("second")) is None
 
 
-def test_who_had_to_go_by_hand_is_rejected_until_put_back(record):
+def test_a_model_that_was_rolled_back_is_rejected_until_put_back(record):
     first, second = crown(record, "first"), crown(record, "second")
     assert champions.rejected() == set()
     crown(record, "first", "put back")
@@ -72,23 +73,23 @@ def test_who_had_to_go_by_hand_is_rejected_until_put_back(record):
     assert champions.rejected() == {first.md5}
 
 
-def test_another_model_than_the_one_told_of_changes_nothing(record):
+def test_a_model_file_with_another_md5_changes_nothing(record):
     crowned = crown(record, "first")
     other = Event(event="promoted", time="now", instead_of=None, champion=record)
-    with pytest.raises(BadInput, match=f"found of {record.md5} is damaged"):
+    with pytest.raises(BadInput, match=f"{record.md5} is damaged"):
         champions.crown(other, model("first"))
-    with pytest.raises(BadInput, match="it was not used"):
+    with pytest.raises(BadInput, match="damaged"):
         champions.put_in_place(crowned, model("second"))
     assert champions.current() == crowned
     assert champions.in_place(crowned)
 
 
 @pytest.mark.parametrize("line", ["{}", "<<<<<<< HEAD", '{"event": "deposed"}'])
-def test_a_history_that_nobody_wrote_so_is_one_sentence(record, line):
+def test_an_invalid_history_is_refused_with_the_line(record, line):
     crown(record, "first")
     with HISTORY.open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(BadInput, match="Line 2 of models/champions.jsonl is not a"):
+    with pytest.raises(BadInput, match="Line 2 of models/champions.jsonl"):
         champions.current()
 
 
@@ -104,16 +105,16 @@ def test_a_history_that_nobody_wrote_so_is_one_sentence(record, line):
         ("recall", {"0": 2.0}),
     ],
 )
-def test_a_champion_that_can_not_be_is_refused(record, key, value):
+def test_an_invalid_record_is_refused(record, key, value):
     crown(record, "first")
     change = json.loads(HISTORY.read_text())
     change["champion"][key] = value
     HISTORY.write_text(json.dumps(change) + "\n")
-    with pytest.raises(BadInput, match="Line 1 of models/champions.jsonl is not a"):
+    with pytest.raises(BadInput, match="Line 1 of models/champions.jsonl"):
         champions.current()
 
 
-def test_the_history_is_a_line_of_json_for_each_change(record):
+def test_the_history_has_one_line_of_json_per_change(record):
     crown(record, "first")
     crown(record, "second")
     lines = HISTORY.read_text().splitlines()

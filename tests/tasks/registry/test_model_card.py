@@ -1,4 +1,4 @@
-"""The model card: it says what the record says."""
+"""The model card has the content of the champion's record."""
 
 import re
 
@@ -16,32 +16,32 @@ def test_the_card_has_the_figures_of_the_record(record):
         text
     )
     assert "| test | 10,000 | 0.9160 | 0.9104 to 0.9213 | 0.2900 | 0.0300 |" in text
-    assert "wrong on about 84 of 1,000 such images" in text
-    assert "It is weakest on the class 5, of which it finds 85.0 %." in text
-    assert "40 right that the champion before it had wrong, and 20 wrong" in text
+    assert "about 84 of 1,000 such images" in text
+    assert "It is weakest on class 5, with a recall of 85.0 %." in text
+    assert "40 are classified correctly by this model only, and 20 by" in text
     assert "$ git checkout 0123456789ab" in text
 
 
-def test_a_first_champion_without_git_has_a_card_too(record):
+def test_a_first_champion_without_git_has_a_card(record):
     first = record.model_copy(
         update={"replaces": None, "compared": None, "revision": None}
     )
     text = card(first.model_dump())
-    assert "| instead of | nothing: it was the first |" in text
-    assert "| code | no git revision was known |" in text
+    assert "| replaced | none: it is the first champion |" in text
+    assert "| code | unknown git revision |" in text
     assert "McNemar" not in text
     assert "git checkout" not in text
 
 
-def test_a_changed_checkout_is_told_of(record):
+def test_the_card_mentions_uncommitted_changes(record):
     text = card(
         record.model_copy(update={"revision": "0123456789ab-dirty"}).model_dump()
     )
     assert "$ git checkout 0123456789ab\n" in text
-    assert "had changes that were not committed" in text
+    assert "uncommitted changes" in text
 
 
-def test_tables_are_whole_and_no_blank_lines_follow_each_other(record):
+def test_the_card_is_well_formed_markdown(record):
     text = card(record.model_dump())
     assert "\n\n\n" not in text
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Which revision of the code this is."""
+"""The revision of the code."""
 
 import re
 import subprocess
@@ -22,20 +22,20 @@ def git(*arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], check=True)
 
 
-def test_it_is_the_commit_and_whether_the_code_was_changed_since(checkout):
+def test_the_revision_is_the_commit_and_says_if_the_code_has_changes(checkout):
     git("commit", "-qm", "first")
     clean = revision()
     assert re.fullmatch(r"[0-9a-f]{12}", clean)
-    (checkout / "dvc.lock").write_text("results are no code\n")
+    (checkout / "dvc.lock").write_text("a result\n")
     assert revision() == clean
     (checkout / "params.yaml").write_text("a: 2\n")
     assert revision() == f"{clean}-dirty"
 
 
-def test_without_a_commit_there_is_none(checkout):
+def test_there_is_no_revision_before_the_first_commit(checkout):
     assert revision() is None
 
 
-def test_without_git_there_is_none(checkout, monkeypatch):
+def test_there_is_no_revision_without_git(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert revision() is None

@@ -8,7 +8,7 @@ import pytest
 from tasks.runtime import files
 
 
-def test_a_file_is_replaced_whole(tmp_path):
+def test_a_file_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "new" / "file.txt"
     files.write_text(path, "one")
     files.write_text(path, "two")
@@ -25,7 +25,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     path = tmp_path / "file.txt"
     of_another = tmp_path / ".other.txt.abcd_123.tmp"
     for left_over in (tmp_path / ".file.txt.abcd_123.tmp", of_another):
@@ -35,7 +35,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, named):
+def test_errors_name_the_file_and_not_the_temporary_one(tmp_path, named):
     path = tmp_path / "file.txt"
 
     def write() -> None:
@@ -49,9 +49,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, named):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_became_read_only_is_told_by_the_files_name(
-    tmp_path, monkeypatch
-):
+def test_errors_in_a_read_only_folder_name_the_file(tmp_path, monkeypatch):
     def refused(path, *_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -62,7 +60,7 @@ def test_a_folder_that_became_read_only_is_told_by_the_files_name(
     assert error.value.filename == str(tmp_path / "out")
 
 
-def test_the_temporary_file_is_private_and_the_result_is_not(tmp_path):
+def test_temporary_files_are_private_and_results_have_usual_permissions(tmp_path):
     path = tmp_path / "file.txt"
     with files.replacing(path) as temporary:
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
@@ -71,7 +69,7 @@ def test_the_temporary_file_is_private_and_the_result_is_not(tmp_path):
     assert path.stat().st_mode == ordinary.stat().st_mode
 
 
-def test_json_has_no_numbers_that_json_has_not(tmp_path):
+def test_json_refuses_nan(tmp_path):
     path = tmp_path / "file.json"
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(path, {"loss": float("nan")})
