@@ -65,19 +65,14 @@ def predict(
         usable = np.ones(len(reason), np.bool_)
         for number, row in enumerate(batch.reasons, start=2):
             reason[row], usable[row] = number, False
-        yield (
-            batch,
-            Rows(batch.path, batch.first, predictions, usable, reason, reasons),
-        )
+        rows = Rows(batch.path, batch.first, predictions, usable, reason, reasons)
+        yield batch, rows
 
 
 def choose(wanted: str | None, start: Path) -> Chosen:
-    """Load a model.
+    """Load a model by its name, or by its path relative to `start`.
 
-    Args:
-        wanted: its name, or its path relative to `start`; None for the champion, or for
-            the best model of the last run if there is no champion.
-        start: a folder.
+    None means the champion, or the best model of the last run if there is no champion.
 
     Raises:
         BadInput: there is no such model, or no model yet.
@@ -99,13 +94,8 @@ def choose(wanted: str | None, start: Path) -> Chosen:
             f"There is no model {name!r}; choose one of {names or '(none yet)'}, or "
             "give a path."
         )
-    model = model_file.load(path)
-    return Chosen(
-        name if is_name else path.stem,
-        champions.md5(content),
-        provenance.revision(),
-        model,
-    )
+    model, md5 = model_file.load(path), champions.md5(content)
+    return Chosen(path.stem, md5, provenance.revision(), model)
 
 
 def _load_champion(record: champions.Record) -> Chosen | None:
@@ -142,33 +132,20 @@ def _content(path: Path) -> bytes | None:
 def write(
     inputs: list[InputFile], chosen: Chosen, out: Path, file_format: Format, most: int
 ) -> dict[str, Any]:
-    """Classify images and write three files to the folder `out`.
+    """Classify images, write the three files to `out`, and return the summary.
 
-    The table gets its name last.
-
-    Args:
-        inputs: the images.
-        chosen: the model.
-        out: the folder, which is created if necessary.
-        file_format: of the table.
-        most: the number of images on the contact sheet.
-
-    Returns:
-        The content of `predictions.json`.
+    The contact sheet has at most `most` images. The table gets its name last.
     """
-    output_table.require(file_format)
     settings = load("evaluate", ErrorLimit)
     predictor = classifier.prepare(chosen.model, settings.max_error)
     class_names, image_spec = predictor.class_names, predictor.image_spec
     queue = ReviewQueue(most, class_names)
-    images, ignored = image_stream.extent(inputs)
     with (
         files.replacing(out / f"predictions.{file_format}") as table,
         output_table.writing(table, file_format, class_names) as append,
-        tqdm(
-            desc="predict", total=images, unit="image", unit_scale=True, delay=1
-        ) as bar,
+        tqdm(desc="predict", unit="image", unit_scale=True, delay=1) as bar,
     ):
+        bar.total, ignored = image_stream.extent(inputs)
         batches = image_stream.stream(inputs, image_spec)
         for batch, rows in predict(predictor, batches):
             append(rows)
@@ -198,14 +175,8 @@ def _summary(
         "unusable": queue.unusable.total(),
         "reasons": dict(sorted(queue.unusable.items())),
         "least_certain": [
-            {
-                "path": image.path,
-                "image": image.image,
-                "prediction": image.prediction,
-                "probability": round(image.probability, output_table.DIGITS),
-                "runner_up": image.runner_up,
-                "reason": image.reason,
-            }
+            {name: value for name, value in image._asdict().items() if name != "pixels"}
+            | {"probability": round(image.probability, output_table.DIGITS)}
             for image in queue.least_certain[:SUMMARY_IMAGES]
         ],
     }
@@ -256,7 +227,7 @@ def main() -> None:
         max(0, arguments.most),
     )
     ignored = summary["ignored_files"]
-    note = f"; {ignored:,} files of other types were ignored" if ignored else ""
+    note = f"; {ignored:,} other files were ignored" if ignored else ""
     print(
         f"{summary['images']:,} images read by {summary['model']} "
         f"({summary['md5'][:8]}): {summary['set_aside']:,} set aside, "

@@ -39,7 +39,7 @@ FIRST_TITLE = "MNIST by Y. LeCun, C. Cortes and C. J. C. Burges"
 
 
 class Verdict(NamedTuple):
-    """The reasons to refuse a candidate, if any, and its metrics."""
+    """The reasons to refuse a candidate, if any, and its validation metrics."""
 
     reasons: list[str]
     compared: Comparison | None
@@ -53,14 +53,10 @@ def promote(
     valid: Split,
     thresholds: Thresholds,
 ) -> Verdict:
-    """Decide whether `candidate` may replace the champion.
+    """Decide whether `candidate` may replace `champion`, measured on `valid`.
 
-    Args:
-        candidate: the best model of this run.
-        champion: the model; its record if its file can't be used; None if there is no
-            champion to compare with.
-        valid: the images on which both are compared.
-        thresholds: the limits for the candidate.
+    The champion is given by its record if its file can't be used, and None if there is
+    no champion to compare with.
     """
     scores, recall = _metrics(candidate, valid)
     reasons, compared = gate.faults(scores, thresholds), None
@@ -177,12 +173,8 @@ def main() -> None:
     if verdict.reasons:
         _refuse(name, verdict.reasons)
     record = _record(name, md5, candidate, verdict, parts)
-    event = Event(
-        event="promoted",
-        time=record.promoted,
-        instead_of=record.replaces,
-        champion=record,
-    )
+    time, replaces = record.promoted, record.replaces
+    event = Event(event="promoted", time=time, instead_of=replaces, champion=record)
     champions.crown(event, content)
     print(_announcement(record, before, candidate))
 

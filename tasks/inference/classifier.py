@@ -29,20 +29,12 @@ class Predictions(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """A model prepared to classify images without labels.
-
-    Attributes:
-        image_spec: the specification of its images.
-        class_names: the names of its classes, by label.
-        temperature: the calibrated temperature; None if the model is not calibrated.
-        threshold: predictions with a lower probability are set aside; None: all are.
-        predict: classifies images of that specification, uint8 (N, rows, columns).
-    """
+    """A model prepared to classify images of its specification, (N, rows, columns)."""
 
     image_spec: ImageSpec
     class_names: tuple[str, ...]
-    temperature: float | None
-    threshold: float | None
+    temperature: float | None  # None if the model is not calibrated
+    threshold: float | None  # less probable predictions are set aside; None: all are
     predict: Callable[[Pixels], Predictions]
 
 

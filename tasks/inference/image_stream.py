@@ -30,30 +30,12 @@ BATCH_PIXELS = 2048 * 28 * 28
 
 
 class Batch(NamedTuple):
-    """Consecutive images of one file.
+    """Consecutive images of one file, valid until the next batch is read."""
 
-    Attributes:
-        path: the path of the file, as the user wrote it.
-        first: the index of the first image in its file, from 0.
-        images: uint8 (N, rows, columns), blank where there is a reason; valid until the
-            next batch is read.
-        reasons: why an image can't be used, by its row in the batch.
-    """
-
-    path: str
-    first: int
-    images: Pixels
-    reasons: dict[int, str]
-
-
-class Extent(NamedTuple):
-    """The number of images, as file headers declare it, and of ignored files.
-
-    Pages of an image file after the first are not counted.
-    """
-
-    images: int
-    ignored: int
+    path: str  # as the user wrote it
+    first: int  # the index of the first image in its file, from 0
+    images: Pixels  # (N, rows, columns), blank where there is a reason
+    reasons: dict[int, str]  # why an image can't be used, by row in the batch
 
 
 class InputFile(NamedTuple):
@@ -76,15 +58,18 @@ def input_files(paths: Iterable[str], start: Path) -> list[InputFile]:
     return inputs
 
 
-def extent(inputs: Iterable[InputFile]) -> Extent:
-    """Count the images of `inputs` from the headers of the files."""
+def extent(inputs: Iterable[InputFile]) -> tuple[int, int]:
+    """Return the number of images, from the headers of files, and of ignored files.
+
+    Only the first page of an image file is counted.
+    """
     images = ignored = 0
     for file in _files(inputs):
         if file is None:
             ignored += 1
         else:
             images += _declared_images(file.path)
-    return Extent(images, ignored)
+    return images, ignored
 
 
 def stream(inputs: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch]:

@@ -36,33 +36,14 @@ GROUP_ROWS, GROUP_BATCHES = 131_072, 4096
 
 
 class Rows(NamedTuple):
-    """The rows of consecutive images of one file.
-
-    Attributes:
-        path: the path of the file.
-        first: the index of the first image in its file.
-        predictions: the predictions, (N,).
-        usable: whether the image could be read, (N,).
-        reason: why it was set aside, as an index into `reasons`, (N,).
-        reasons: the first is empty: not set aside.
-    """
+    """The rows of consecutive images of one file."""
 
     path: str
-    first: int
+    first: int  # the index of the first image in its file
     predictions: Predictions
     usable: npt.NDArray[np.bool_]
-    reason: npt.NDArray[np.int32]
-    reasons: list[str]
-
-    @property
-    def images(self) -> npt.NDArray[np.int64]:
-        """The index of each image in its file."""
-        return np.arange(self.first, self.first + len(self.reason))
-
-    @property
-    def set_aside(self) -> npt.NDArray[np.bool_]:
-        """Whether each image was set aside."""
-        return self.reason > 0
+    reason: npt.NDArray[np.int32]  # an index into `reasons`
+    reasons: list[str]  # the first is empty: not set aside
 
 
 Write = Callable[[Rows], None]
@@ -80,12 +61,6 @@ def writing(
     return write(path, class_names)
 
 
-def require(file_format: Format) -> None:
-    """Raise BadInput if the library for this format is not installed."""
-    if file_format == "parquet":
-        _pyarrow()
-
-
 @contextmanager
 def _writing_csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
     names = np.array(class_names, object)
@@ -98,11 +73,11 @@ def _writing_csv(path: Path, class_names: tuple[str, ...]) -> Iterator[Write]:
             rounded = probability.astype(np.float64).round(DIGITS)
             columns = (
                 [display_path(rows.path)] * len(label),
-                rows.images.tolist(),
+                range(rows.first, rows.first + len(label)),
                 np.where(rows.usable, names[label], ""),
                 np.where(rows.usable, rounded.astype(object), ""),
                 np.where(rows.usable, names[runner_up], ""),
-                np.where(rows.set_aside, "true", "false"),
+                np.where(rows.reason > 0, "true", "false"),
                 np.array(rows.reasons, object)[rows.reason],
             )
             writer.writerows(zip(*columns, strict=True))
@@ -162,11 +137,11 @@ def _arrow_columns(arrow: Any, rows: Rows, class_names: tuple[str, ...]) -> list
 
     return [
         strings(np.zeros(len(label), np.int32), [display_path(rows.path)]),
-        arrow.array(rows.images),
+        arrow.array(np.arange(rows.first, rows.first + len(label))),
         strings(label, class_names, missing),
         arrow.array(probability, arrow.float32(), mask=missing),
         strings(runner_up, class_names, missing),
-        arrow.array(rows.set_aside),
+        arrow.array(rows.reason > 0),
         strings(rows.reason, rows.reasons),
     ]
 

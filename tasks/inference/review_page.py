@@ -33,15 +33,7 @@ class ReviewImage(NamedTuple):
 
 
 class ReviewQueue:
-    """The least certain images, and how many images there are.
-
-    Attributes:
-        images: the number of images.
-        set_aside: the number of images set aside, unusable ones included.
-        unusable: the number of unusable images, by reason.
-        unread: the first unusable images: path, index, reason.
-        least_certain: the images with the smallest probabilities, in that order.
-    """
+    """The least certain images, by ascending probability, and counts of images."""
 
     def __init__(self, size: int, class_names: tuple[str, ...]) -> None:
         self._size = size
@@ -49,15 +41,15 @@ class ReviewQueue:
         self._limit = np.inf if size else -np.inf
         self._class_names = class_names
         self.images = 0
-        self.set_aside = 0
-        self.unusable: Counter[str] = Counter()
-        self.unread: list[tuple[str, int, str]] = []
+        self.set_aside = 0  # unusable images included
+        self.unusable: Counter[str] = Counter()  # by reason
+        self.unread: list[tuple[str, int, str]] = []  # the first: path, index, reason
         self.least_certain: list[ReviewImage] = []
 
     def add(self, rows: Rows, images: Pixels) -> None:
         """Add rows and their images, (N, rows, columns), which are copied."""
         self.images += len(images)
-        self.set_aside += int(np.count_nonzero(rows.set_aside))
+        self.set_aside += int(np.count_nonzero(rows.reason))
         path = display_path(rows.path)
         for row in np.flatnonzero(~rows.usable):
             self._add_unusable(
@@ -95,7 +87,7 @@ def render(queue: ReviewQueue, summary: Mapping[str, Any], brightest: int) -> st
 
     Args:
         queue: the images to show.
-        summary: the summary of the predictions: see `tasks.predict`.
+        summary: the content of `predictions.json`.
         brightest: the largest value of a pixel.
     """
     environment = Environment(

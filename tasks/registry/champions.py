@@ -31,24 +31,14 @@ MD5 = r"^[0-9a-f]{32}$"
 
 
 class Comparison(Settings):
-    """A candidate compared with the champion on the same validation images.
+    """A candidate compared with the champion on the same validation images."""
 
-    Attributes:
-        accuracy: the champion's accuracy.
-        gained: the number of images that only the candidate classifies correctly.
-        lost: the number of images that only the champion classifies correctly.
-        p_value: the probability of at least this many gains among all differences if
-            the two models were equally good.
-        class_drop: the largest loss of recall of a class.
-        dropped: the class that lost it; a number in records of earlier versions.
-    """
-
-    accuracy: float
-    gained: int
-    lost: int
-    p_value: float
-    class_drop: float
-    dropped: ClassName | int
+    accuracy: float  # of the champion
+    gained: int  # images that only the candidate classifies correctly
+    lost: int  # images that only the champion classifies correctly
+    p_value: float  # of at least this many gains if both were equally good
+    class_drop: float  # the largest loss of recall of a class
+    dropped: ClassName | int  # that class; a number in records of earlier versions
 
 
 class SplitSizes(Settings):
@@ -60,54 +50,30 @@ class SplitSizes(Settings):
 
 
 class Record(Settings):
-    """The record of a champion.
-
-    Attributes:
-        model: its name in params.yaml.
-        md5: the MD5 of its file, in hexadecimal.
-        promoted: when it first became champion, in UTC (ISO 8601).
-        replaces: `md5` of the previous champion.
-        compared: the comparison with that one; None if there was none to compare with.
-        revision: the code's git revision, with `-dirty` if the checkout had changes.
-        data: the MD5 of each data folder in dvc.lock, by path.
-        parameters: the parameters it was trained with.
-        title: the title of the data; None in records of earlier versions, for MNIST.
-        architecture: the architecture of the model.
-        images: the number of images in each split.
-        valid: metrics on the validation images.
-        test: metrics on the test images.
-        recall: the recall of each class on the validation images.
-    """
+    """What is recorded about a champion."""
 
     model: Word
     md5: str = Field(pattern=MD5)
-    promoted: str
-    replaces: str | None = Field(pattern=MD5)
-    compared: Comparison | None
-    revision: str | None
-    data: dict[str, str]
+    promoted: str  # when it first became champion, in UTC (ISO 8601)
+    replaces: str | None = Field(pattern=MD5)  # `md5` of the previous champion
+    compared: Comparison | None  # with that one, if both could be compared
+    revision: str | None  # of git; with `-dirty` if the checkout had changes
+    data: dict[str, str]  # the MD5 of each data folder in dvc.lock, by path
     parameters: Parameters
-    title: Title | None = None
+    title: Title | None = None  # of the data; earlier versions, for MNIST, had none
     architecture: Architecture = "linear"
     images: SplitSizes
     valid: SplitMetrics
     test: SplitMetrics
-    recall: dict[ClassName, Share] = Field(min_length=1)
+    recall: dict[ClassName, Share] = Field(min_length=1)  # in validation
 
 
 class Event(Settings):
-    """A change of the champion.
-
-    Attributes:
-        event: whether the new champion passed the gate or was put back by hand.
-        time: when, in UTC (ISO 8601).
-        instead_of: `md5` of the previous champion.
-        champion: the new champion.
-    """
+    """A change of the champion: it passed the gate, or was put back by hand."""
 
     event: Literal["promoted", "put back"]
-    time: str
-    instead_of: str | None = Field(pattern=MD5)
+    time: str  # in UTC (ISO 8601)
+    instead_of: str | None = Field(pattern=MD5)  # `md5` of the previous champion
     champion: Record
 
 
@@ -173,11 +139,7 @@ def settled(model: bytes) -> Record | None:
 
 
 def crown(event: Event, model: bytes) -> None:
-    """Append `event` to the history and write the new champion's files.
-
-    Args:
-        event: the change.
-        model: the content of the model's file.
+    """Append `event` to the history and write the champion's files.
 
     Raises:
         BadInput: `model` does not have the recorded MD5; nothing is written.

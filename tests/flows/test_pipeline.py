@@ -162,7 +162,7 @@ def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
     # A better one takes its place.
     set_baseline(project, 50)
     said = flow(project, prefect_server)
-    assert "baseline is champion now" in said
+    assert "baseline is now the champion" in said
     second = champion(project)
     assert second["replaces"] == first["md5"]
     assert second["compared"]["p_value"] < 0.05
@@ -175,7 +175,7 @@ def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
     # A worse one is refused: the run is over, its stages are done, the champion stays.
     set_baseline(project, 0.05)
     said = flow(project, prefect_server)
-    assert "it is no better than the champion's" in said
+    assert "it is not better than the champion's" in said
     assert runs(prefect_server, "mnist-sgd")[0][1] == "Refused"
     assert champion(project) == second
 

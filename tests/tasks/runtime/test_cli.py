@@ -126,7 +126,7 @@ def test_a_corrupted_file_is_named_and_the_last_output_is_unchanged(
     assert report.read_text() == "the last one"
 
 
-def test_the_exit_status_of_a_command_is_that_paused_step(folder):
+def test_a_command_exits_with_the_status_of_its_step(folder):
     ended = subprocess.run(
         [sys.executable, "-m", "tasks.normalize"],
         cwd=folder,
@@ -219,8 +219,10 @@ def begun(arguments: list[str], folder: Path, **more: str) -> subprocess.Popen[s
     return process
 
 
-@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)],
+)
 def test_interrupted_steps_remove_their_temporary_files(writes, tmp_path, first, again):
     with begun(writes, tmp_path) as process:
         process.send_signal(first)
@@ -281,6 +283,7 @@ def test_a_step_outside_dvc_outlives_its_parent(folder, monkeypatch):
         step = paused_step(folder)
         starter.kill()
         starter.wait()
+        time.sleep(0.5)
         assert alive(step)
         os.kill(step, signal.SIGTERM)
 
