@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-# What compiled libraries say when they can't be loaded for lack of memory.
+# Errors of compiled libraries that can't be loaded for lack of memory.
 NO_MEMORY = (
     "cannot allocate memory",
     "error return without exception set",

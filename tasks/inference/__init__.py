@@ -1,1 +1,1 @@
-"""Classify images of one's own: read, predict, write a table and a review page."""
+"""Classify images of any size: read, predict, write a table and a contact sheet."""

@@ -1,1 +1,1 @@
-"""The champion: its history, the gate it passed, its model card."""
+"""The champion: its history, the gate and the model card."""

@@ -50,7 +50,7 @@ class SplitSizes(Settings):
 
 
 class Record(Settings):
-    """What is recorded about a champion."""
+    """The record of a champion."""
 
     model: Word
     md5: str = Field(pattern=MD5)

@@ -1,1 +1,1 @@
-"""What every step needs: its parameters, its command line, its files."""
+"""The parameters, command line and files of every step."""

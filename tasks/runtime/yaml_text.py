@@ -20,7 +20,7 @@ MAX_REASON = 300  # characters
 TAG = "tag:yaml.org,2002:"
 TYPES = ("null", "bool", "int", "float", "str", "seq", "map")
 
-# The parser raises these for some invalid files, besides its own errors.
+# For some invalid files the parser raises these instead of its own errors.
 UNEXPECTED = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(RecursionError, TypeError, ValueError),

@@ -42,7 +42,7 @@ def test_folders_are_read_in_the_order_of_names(tmp_path):
     assert found[0][2] == "it is not a PNG, JPEG or TIFF image"
     assert (found[1][2] == lying()).all()
     assert (found[2][2] == upright()).all()
-    assert found[3][2] == "it is no archive of arrays that can be read"
+    assert "archive of arrays" in found[3][2]
     assert image_stream.extent(image_stream.input_files(["some"], tmp_path)) == (4, 2)
 
 
