@@ -87,22 +87,20 @@ def choose(wanted: str | None, start: Path) -> Chosen:
     name = wanted or _best()
     is_name = Path(name).name == name and not name.endswith(".safetensors")
     path = MODELS / f"{name}.safetensors" if is_name else start / name
-    content = _content(path)
-    if content is None:
+    if not path.exists():
         names = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
         raise BadInput(
             f"There is no model {name!r}; choose one of {names or '(none yet)'}, or "
             "give a path."
         )
-    model, md5 = model_file.load(path), champions.md5(content)
-    return Chosen(path.stem, md5, provenance.revision(), model)
+    md5 = champions.md5(files.read_bytes(path, model_file.MAX_BYTES))
+    return Chosen(path.stem, md5, provenance.revision(), model_file.load(path))
 
 
 def _load_champion(record: champions.Record) -> Chosen | None:
     """Load the champion; if its file can't be used, say why and return None."""
     reason = f"{champions.FILE} is missing or is not the champion's file."
-    content = _content(champions.FILE)
-    if content and champions.md5(content) == record.md5:
+    if champions.has_model(record):
         try:
             model = model_file.load(champions.FILE)
             return Chosen(record.model, record.md5, record.revision, model)
@@ -123,10 +121,6 @@ def _best() -> str:
         ) from None
     print(f"Using the best model of {METRICS}: {name}.", file=sys.stderr)
     return name
-
-
-def _content(path: Path) -> bytes | None:
-    return files.read_bytes(path, model_file.MAX_BYTES) if path.exists() else None
 
 
 def write(

@@ -70,23 +70,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by `content`."""
+    """Replace the file at `path` with `content`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace the file at `path` by `content`, as UTF-8."""
+    """Replace the file at `path` with `content`, as UTF-8."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace the file at `path` by `content`, indented, keys in the given order."""
+    """Replace the file at `path` with `content`, indented, keys in the given order."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _umask() -> int:
-    """Return the process's file mode mask, which can only be read by setting it."""
+    """Return the process's file mode mask, which is read by setting it twice."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from conftest import idx_bytes
-from handmade import MNIST, lying, upright
+from handmade import MNIST, WHOLE, lying, upright
 from PIL import Image
 
 from tasks.inference import image_stream
@@ -95,6 +95,15 @@ def test_array_images_on_grey_are_preprocessed(tmp_path):
     ((_, _, image),) = read("a.idx", start=tmp_path)
     assert image[0, 0] == 0
     assert image[14, 14] == 255
+
+
+def test_array_images_brighter_than_the_training_set_are_scaled(tmp_path):
+    images = np.zeros((2, 8, 8), np.uint8)
+    images[:, 2:6, 3:5] = [[[16]], [[255]]]
+    np.save(tmp_path / "a.npy", images)
+    inputs = image_stream.input_files(["a.npy"], tmp_path)
+    (batch,) = image_stream.stream(inputs, WHOLE)
+    assert batch.images.max(axis=(1, 2)).tolist() == [16, 16]
 
 
 def test_array_images_of_another_size_are_preprocessed(tmp_path):
