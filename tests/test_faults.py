@@ -41,6 +41,8 @@ from conftest import (
 )
 from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, VARIANT, Case, Engine, Lab
 
+pytestmark = pytest.mark.xdist_group("faults")  # all tests share one lab
+
 # The DVC stage of each step.
 STEPS = {
     "download": "download",
@@ -122,11 +124,11 @@ TESTED_AT_START = {"download", "promote"}
 NEEDS_NO_SPACE = ("flow", "full disk", "promote", "end")
 # Each fault once, for `make test-all`.
 REPRESENTATIVE = {
-    ("dvc repro", "kill -9", "baseline", "middle"),
+    ("dvc repro", "kill -9", "normalize", "middle"),
     ("flow", "SIGTERM", "promote", "middle"),
-    ("dvc repro", "Ctrl-C", "evaluate", "middle"),
-    ("flow", "full disk", "train", "middle"),
-    ("dvc repro", "read-only folder", "report", "end"),
+    ("dvc repro", "Ctrl-C", "download", "middle"),
+    ("dvc repro", "full disk", "normalize", "end"),
+    ("dvc repro", "read-only folder", "validate", "end"),
     ("dvc repro", "memory limit", "normalize", "start"),
     ("dvc repro", "crash", "download", "end"),
     ("flow", "server gone", "train", "middle"),

@@ -24,7 +24,6 @@ from tasks.runtime import params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, image_folder, npz
 from tasks.sources.convert import Conversion, Parts
-from tasks.sources.fetch import Files
 from tasks.validate import Validate, failure_message, validate
 from tasks.validation import summaries
 
@@ -37,8 +36,7 @@ MARGIN = 0.1  # of a measured limit
 MAX_CLASSES = 256
 SAMPLED = 500  # images that are checked for MNIST's framing
 SEED = 0
-# Images are sorted if adjacent labels differ less often than this share of chance.
-SORTED = 0.5
+SORTED = 0.5  # labels are, if neighbours differ at less than this share of chance
 
 
 class InferredCard(NamedTuple):
@@ -55,7 +53,7 @@ def infer(source: str, name: str, title: str) -> InferredCard:
     Raises:
         BadInput: the data can't be used as a data set.
     """
-    path = Path(source)
+    path, title = Path(source), _clean(title, ".,:'()+-", 100) or "data"
     is_idx = convert.holds_idx(path)
     is_image_folder = path.is_dir() and not is_idx
     arrays: Any = npz.infer_arrays(path) if path.suffix == ".npz" else None
@@ -68,40 +66,40 @@ def infer(source: str, name: str, title: str) -> InferredCard:
     if not is_image_folder:
         spec, guesses = _spec_of_arrays(parts)
     labels, classes = _classes(parts)
-    conversion = _conversion(parts, arrays, labels)
+    conversion, validation, more_guesses = _conversion(parts, arrays, labels)
     train, test = convert.split(parts, conversion, classes)
-    own = parts.get("valid")
-    validation = len(own.labels) if own else len(train.labels) // HELD_OUT
     _require_every_class(train, test, validation, classes)
+    is_converted = not is_idx or left_out or conversion != Conversion()
     limits, measured = _limits(train, test, spec.shape, len(classes))
     text = _render(
         source=source,
         name=name,
-        spec=DatasetSpec(title=_title(title), form=spec, classes=classes),
-        train=len(train.labels),
-        test=len(test.labels),
-        files=convert.files(train, test),
-        # IDX files that need no conversion are downloaded as they are.
-        conversion=None
-        if is_idx and not left_out and conversion == Conversion()
-        else conversion,
+        spec=DatasetSpec(title=title, form=spec, classes=classes),
+        train=train,
+        test=test,
+        conversion=conversion if is_converted else None,
         limits=limits,
         measured=measured,
         validation=validation,
-        own_validation=bool(own),
+        own_validation="valid" in parts,
     )
     _validate(text, train, test)
-    rows, columns = spec.shape
-    size = f"{total} images of {rows} x {columns}"
+    size = f"{total} images of {spec.shape[0]} x {spec.shape[1]}"
     names = f"{len(classes)} classes: {', '.join(classes)}"
-    guesses += _assumptions(conversion, parts, train, validation)
-    return InferredCard(text, [size, names, *notes, *left_out], guesses)
+    findings = [size, names, *notes, *left_out]
+    return InferredCard(text, findings, guesses + more_guesses)
 
 
 def name_of(title: str) -> str:
     """Return a valid name for a dataset card."""
     word = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
     return (word if word[:1].isalpha() else f"data_{word}").strip("_")[:40]
+
+
+def _clean(text: str, punctuation: str, length: int) -> str:
+    """Return `text` without other punctuation, starting with a letter or a digit."""
+    text = re.sub(rf"[^\w{re.escape(punctuation)}]", " ", text)
+    return re.sub(r"^\W+", "", text)[:length].strip()
 
 
 def _spec_of_image_folder(folder: Path) -> tuple[ImageSpec, list[str]]:
@@ -121,15 +119,14 @@ def _spec_of_image_folder(folder: Path) -> tuple[ImageSpec, list[str]]:
     elif summary.on_paper:
         spec = ImageSpec(shape=SHAPE, brightest=255, box=BOX)
         assumptions.append(
-            "the images look like strokes on paper: the strokes are scaled into a box "
-            f"of {BOX} x {BOX} and centred in {rows} x {columns}, bright on dark, as "
-            "in MNIST"
+            f"the images look like strokes on paper: as in MNIST, the strokes fill a "
+            f"box of {BOX} x {BOX}, centred in {rows} x {columns}, bright on dark"
         )
     else:
         spec = DEFAULT_SPEC
         assumptions.append(
-            "the images do not look like strokes on paper: each whole image is scaled "
-            f"to {rows} x {columns}"
+            f"the images do not look like strokes on paper: they are scaled to {rows} "
+            f"x {columns}"
         )
     return spec, assumptions
 
@@ -144,14 +141,11 @@ def _spec_of_arrays(parts: Parts) -> tuple[ImageSpec, list[str]]:
     brightest = _brightest(largest)
     if brightest != largest:
         assumptions.append(
-            f"the brightest pixel is {largest}, but up to {brightest} is possible"
+            f"pixels go up to {largest} here, but up to {brightest} is possible"
         )
     box = BOX if _is_boxed(images[0][:SAMPLED]) else None
     if box:
-        assumptions.append(
-            f"the images are framed as in MNIST: strokes in a centred box of {BOX} x "
-            f"{BOX}"
-        )
+        assumptions.append(f"as in MNIST, the strokes fill a box of {BOX} x {BOX}")
     rows, columns = images[0].shape[1:]
     return ImageSpec(shape=(rows, columns), brightest=brightest, box=box), assumptions
 
@@ -182,60 +176,50 @@ def _classes(parts: Parts) -> tuple[tuple[int | str, ...] | None, tuple[str, ...
             f"The data has {len(labels)} different labels, but 2 to {MAX_CLASSES} "
             "classes are supported."
         )
-    words = [re.sub(r"[^\w .+-]", " ", str(label)) for label in labels]
-    names = tuple(re.sub(r"^\W+", "", word)[:40].strip() for word in words)
+    names = tuple(_clean(str(label), ".+-", 40) for label in labels)
     if len(set(names)) < len(names) or "" in names:
-        raise BadInput(
-            f"The labels {', '.join(map(repr, labels))} can't all become class names; "
-            "choose labels that differ in letters and digits."
-        )
+        shown = ", ".join(map(repr, labels))
+        raise BadInput(f"The labels {shown} can't be class names; use letters, digits.")
     return (None if labels == tuple(range(len(labels))) else labels), names
-
-
-def _title(text: str) -> str:
-    return re.sub(r"^\W+", "", re.sub(r"[^\w .,:'()+-]", " ", text))[:100] or "data"
 
 
 def _conversion(
     parts: Parts, arrays: Any, labels: tuple[int | str, ...] | None
-) -> Conversion:
-    """Return how the four files are made."""
-    train = parts["train"].labels
-    _, counts = np.unique(train, return_counts=True)
-    # The probability that two labels differ by chance.
-    expected = 1 - float(((counts / counts.sum()) ** 2).sum())
-    is_sorted = float((train[1:] != train[:-1]).mean()) < SORTED * expected
-    return Conversion(
-        arrays=arrays,
-        labels=labels,
-        seed=SEED if is_sorted else None,
-        test=None if "test" in parts else len(train) // HELD_OUT,
-    )
-
-
-def _assumptions(
-    conversion: Conversion, parts: Parts, train: Split, validation: int
-) -> list[str]:
-    """Return what was guessed about labels and splits, in words."""
+) -> tuple[Conversion, int, list[str]]:
+    """Return how the files are made, the number of validation images, assumptions."""
     assumptions = [
         f"{part}: the images are `{images}`, their labels `{labels}`"
-        for part, (images, labels) in (conversion.arrays or {}).items()
+        for part, (images, labels) in (arrays or {}).items()
     ]
-    if conversion.labels is None:
+    if labels is None:
         assumptions.append("the classes are named after their labels")
-    if conversion.seed is not None:
+    train = parts["train"].labels
+    total, seed, test = len(train), None, None
+    if _is_sorted(train):
+        seed = SEED
         assumptions.append(
             f"the training images are sorted by class: they are shuffled (seed {SEED})"
         )
-    if conversion.test:
-        total = len(parts["train"].labels)
-        assumptions.append(f"test: the last {conversion.test} of {total} images")
-    if "valid" not in parts:
-        total = len(train.labels)
+    if "test" not in parts:
+        test = total // HELD_OUT
+        assumptions.append(f"test: the last {test} of {total} images")
+        total -= test
+    if "valid" in parts:
+        validation = len(parts["valid"].labels)
+    else:
+        validation = total // HELD_OUT
         assumptions.append(
             f"validation: the last {validation} of the {total} training images"
         )
-    return assumptions
+    conversion = Conversion(arrays=arrays, labels=labels, seed=seed, test=test)
+    return conversion, validation, assumptions
+
+
+def _is_sorted(labels: Any) -> bool:
+    """Return whether adjacent labels differ far less often than by chance."""
+    _, counts = np.unique(labels, return_counts=True)
+    expected = 1 - float(((counts / counts.sum()) ** 2).sum())
+    return float((labels[1:] != labels[:-1]).mean()) < SORTED * expected
 
 
 def _require_every_class(
@@ -258,28 +242,24 @@ def _require_every_class(
 
 def _limits(
     train: Split, test: Split, shape: tuple[int, int], n_classes: int
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Return limits that the data meets with a margin, and the measured ranges."""
     images = summaries.of_images(train, test, shape)
     classes = summaries.of_classes(images, n_classes)
-    limits: dict[str, Any] = {}
-    measured = {}
-    for name, values, largest in (
-        ("class_share", classes["class_share"], 1.0),
-        ("mean_pixel", images["mean_pixel"], 255.0),
-        ("foreground_share", images["foreground_share"], 1.0),
-        ("brightest", images["brightest"], 255.0),
-    ):
+    pixels = images[["mean_pixel", "foreground_share", "brightest"]]
+    limits, measured = {}, {}
+    for name, values in (("class_share", classes["class_share"]), *pixels.items()):
         low, high = float(values.min()), float(values.max())
         below = math.floor(low * (1 - MARGIN) * 1e4) / 1e4
         above = math.ceil(high * (1 + MARGIN) * 1e4) / 1e4
-        limits[name] = [below, min(above, largest)]
-        measured[name] = f"{low:.4g} to {high:.4g}"
+        limits[str(name)] = [below, min(above, 1.0 if "share" in str(name) else 255.0)]
+        measured[str(name)] = f"{low:.4g} to {high:.4g}"
     return limits, measured
 
 
-def _render(source: str, files: Files, **values: object) -> str:
+def _render(source: str, train: Split, test: Split, **values: object) -> str:
     """Return the dataset card as YAML."""
+    contents = convert.files(train, test)
     environment = jinja2.Environment(
         autoescape=False,  # noqa: S701  # YAML, with quoted values
         undefined=jinja2.StrictUndefined,
@@ -289,8 +269,9 @@ def _render(source: str, files: Files, **values: object) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         source=source,
         origin=params.printable(source),
-        sha256=convert.digests(files),
-        max_bytes=max(map(len, files.values())),
+        counts={"train": len(train.labels), "test": len(test.labels)},
+        sha256=convert.digests(contents),
+        max_bytes=max(map(len, contents.values())),
         **values,
     )
 

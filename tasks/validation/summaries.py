@@ -93,10 +93,9 @@ def _describe(split: Split, training_rows: dict[bytes, int]) -> pd.DataFrame:
     images, labels = split
     pixels = images.reshape(len(images), images.shape[1] * images.shape[2])
     brightest = pixels.max(axis=1)
-    rows, contents = np.arange(len(images)), [image.tobytes() for image in images]
     own_rows = _first_rows(images)
-    first = np.array([own_rows[content] for content in contents], np.int64)
-    leaks = [training_rows.get(content, NO_MATCH) for content in contents]
+    first = np.array([own_rows[image.tobytes()] for image in images], np.int64)
+    leaks = [training_rows.get(image.tobytes(), NO_MATCH) for image in images]
     return pd.DataFrame(
         {
             "label": labels,
@@ -104,7 +103,7 @@ def _describe(split: Split, training_rows: dict[bytes, int]) -> pd.DataFrame:
             "mean_pixel": pixels.mean(axis=1),
             "foreground_share": np.count_nonzero(pixels, axis=1) / pixels.shape[1],
             "brightest": brightest,
-            "repeats": np.where(first < rows, first, NO_MATCH),
+            "repeats": np.where(first < np.arange(len(images)), first, NO_MATCH),
             "leaks": np.array(leaks, np.int64),
         }
     )
@@ -112,7 +111,4 @@ def _describe(split: Split, training_rows: dict[bytes, int]) -> pd.DataFrame:
 
 def _first_rows(images: Pixels) -> dict[bytes, int]:
     """Map each content to its first row; `np.unique` takes several times as long."""
-    rows: dict[bytes, int] = {}
-    for row, image in enumerate(images):
-        rows.setdefault(image.tobytes(), row)
-    return rows
+    return {images[row].tobytes(): row for row in reversed(range(len(images)))}

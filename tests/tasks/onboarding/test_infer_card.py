@@ -312,7 +312,7 @@ def test_limits_include_the_measured_values_with_a_margin(npz, infer):
 def test_card_that_the_data_breaks_is_refused(npz, infer, tmp_path, monkeypatch):
     template = tmp_path / "card.j2"
     text = infer_card.TEMPLATE.read_text()
-    template.write_text(text.replace("train: {{ train }}", "train: 7"))
+    template.write_text(text.replace("{{ counts.train }}", "7"))
     monkeypatch.setattr(infer_card, "TEMPLATE", template)
 
     with pytest.raises(BadInput, match="breaks its dataset card"):
