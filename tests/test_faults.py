@@ -211,7 +211,7 @@ def lab(finished) -> Iterator[Lab]:
 
 @pytest.fixture
 def own_server(tmp_path) -> Iterator[tuple[dict[str, str], Act]]:
-    """A server's environment, and a function that kills and restarts the server."""
+    """The settings of a server, and a function that kills and restarts the server."""
     environment = server_environment(tmp_path)
     servers = [start_server(environment)]
 
@@ -222,7 +222,8 @@ def own_server(tmp_path) -> Iterator[tuple[dict[str, str], Act]]:
         time.sleep(GONE_SECONDS)
         servers.append(start_server(environment))
 
-    yield environment, restart
+    settings = {k: v for k, v in environment.items() if k.startswith("PREFECT_")}
+    yield settings, restart
     for server in servers:
         stop_server(server)
 
@@ -248,8 +249,8 @@ def test_fault_costs_nothing_but_time(lab, results, key):
 def test_flow_survives_a_restart_of_the_server(
     lab, results, own_server, monkeypatch, key
 ):
-    environment, restart = own_server
-    monkeypatch.setattr(lab, "environment", lab.environment | environment)
+    settings, restart = own_server
+    monkeypatch.setattr(lab, "environment", lab.environment | settings)
     results[key] = survive(lab, key, restart)
 
 

@@ -36,7 +36,8 @@ MARGIN = 0.1  # of a measured limit
 MAX_CLASSES = 256
 SAMPLED = 500  # images that are checked for MNIST's framing
 SEED = 0
-SORTED = 0.5  # labels are, if neighbours differ at less than this share of chance
+# Labels are sorted if neighbours differ less often than this share of chance.
+SORTED = 0.5
 
 
 class InferredCard(NamedTuple):
@@ -57,16 +58,16 @@ def infer(source: str, name: str, title: str) -> InferredCard:
     is_idx = convert.holds_idx(path)
     is_image_folder = path.is_dir() and not is_idx
     arrays: Any = npz.infer_arrays(path) if path.suffix == ".npz" else None
-    spec, guesses = DEFAULT_SPEC, list[str]()
+    spec, assumptions = DEFAULT_SPEC, list[str]()
     if is_image_folder:
-        spec, guesses = _spec_of_image_folder(path)
+        spec, assumptions = _spec_of_image_folder(path)
     parts, notes = convert.read(source, arrays, spec)
     total = sum(len(part.labels) for part in parts.values())
     parts, left_out = convert.distinct(parts)
     if not is_image_folder:
-        spec, guesses = _spec_of_arrays(parts)
+        spec, assumptions = _spec_of_arrays(parts)
     labels, classes = _classes(parts)
-    conversion, validation, more_guesses = _conversion(parts, arrays, labels)
+    conversion, validation, split_assumptions = _conversion(parts, arrays, labels)
     train, test = convert.split(parts, conversion, classes)
     _require_every_class(train, test, validation, classes)
     is_converted = not is_idx or left_out or conversion != Conversion()
@@ -87,7 +88,7 @@ def infer(source: str, name: str, title: str) -> InferredCard:
     size = f"{total} images of {spec.shape[0]} x {spec.shape[1]}"
     names = f"{len(classes)} classes: {', '.join(classes)}"
     findings = [size, names, *notes, *left_out]
-    return InferredCard(text, findings, guesses + more_guesses)
+    return InferredCard(text, findings, assumptions + split_assumptions)
 
 
 def name_of(title: str) -> str:

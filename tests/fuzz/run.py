@@ -1,11 +1,11 @@
 """Run the targets under atheris: `python tests/fuzz/run.py [RUNS [TARGET ...]]`.
 
-Fuzzing is guided by coverage: an input that reaches new code, in the readers or in the
-Python libraries that they use, is kept and mutated further. Compiled code such as
+Coverage guides the fuzzer: it saves an input that reaches new code in the readers, or
+in the Python libraries that they use, and mutates it further. Compiled code such as
 safetensors has no coverage, but its crashes are found. The targets run one after
-another, each in its own process, from its corpus here and from the inputs that earlier
-runs left in `.fuzz/TARGET/`. Findings go there too, the log to `.fuzz/TARGET.log`. The
-exit status is 0 if nothing was found.
+another, each in its own process. A target starts from its corpus here and from the
+inputs that earlier runs saved in `.fuzz/TARGET/`. Findings go there too, and the log to
+`.fuzz/TARGET.log`. The exit status is 0 if nothing was found.
 """
 
 import re

@@ -186,7 +186,7 @@ def test_labels_that_do_not_count_from_0_are_kept(npz, infer):
         (np.arange(COUNT) // 119, "the training set has none of class 1"),
     ],
 )
-def test_labels_that_can_not_become_classes_are_refused(npz, infer, labels, message):
+def test_labels_that_cannot_become_classes_are_refused(npz, infer, labels, message):
     with pytest.raises(BadInput, match=message):
         infer(npz(X=NOISE, y=labels))
 
@@ -319,7 +319,7 @@ def test_card_that_the_data_breaks_is_refused(npz, infer, tmp_path, monkeypatch)
         infer(npz(X=NOISE, y=LABELS))
 
 
-def test_path_that_can_not_be_written_as_yaml_is_refused(npz, infer):
+def test_path_that_cannot_be_written_as_yaml_is_refused(npz, infer):
     with pytest.raises(BadInput, match="rename"):
         infer(npz("a\u2028.npz", X=NOISE, y=LABELS))
 
