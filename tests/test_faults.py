@@ -138,7 +138,7 @@ REPRESENTATIVE = {
 Key = tuple[str, str, str, str]
 
 
-def tested_as(key: Key) -> Key | None:
+def same_as(key: Key) -> Key | None:
     """Return the case that is tested for this one; None if it can't happen."""
     engine, fault, step, moment = key
     if engine == "dvc repro" and (fault == "server gone" or step == "promote"):
@@ -161,7 +161,7 @@ RECORDING = [
     ("flow", fault, "train", "record")
     for fault in ("kill -9", "SIGTERM", "Ctrl-C", "full disk")
 ]
-TESTED = [key for key in ALL if tested_as(key) == key] + RECORDING
+TESTED = [key for key in ALL if same_as(key) == key] + RECORDING
 
 
 class Result(NamedTuple):
@@ -368,7 +368,7 @@ def outcome_table(results: dict[Key, Result]) -> Iterator[str]:
         cells = []
         for moment in MOMENTS:
             key = (engine, fault, step, moment)
-            if tested := tested_as(key):
+            if tested := same_as(key):
                 outcome = results[tested].outcome
                 cells.append(outcome if tested == key else f"({outcome})")
         if cells:
@@ -385,7 +385,7 @@ def message_table(results: dict[Key, Result]) -> Iterator[str]:
     yield "| fault | engine | message (`train`, middle) |"
     yield "|---|---|---|"
     for fault, engine in itertools.product(FAULTS, ENGINES):
-        key = tested_as((engine, fault, "train", "middle"))
+        key = same_as((engine, fault, "train", "middle"))
         if key:
             lines = results[key].message.splitlines()
             message = "<br>".join(f"`{line.replace('|', '/')}`" for line in lines)

@@ -1,4 +1,4 @@
-"""The fuzz targets on their corpus and on mutations of it; `make fuzz` runs many more."""
+"""The fuzz targets on their corpus and on mutations; `make fuzz` runs many more."""
 
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_reader_reads_or_refuses_the_corpus(targets, path):
     targets[path.parent.name](path.read_bytes())
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.data())
 def test_reader_reads_or_refuses_mutated_inputs(targets, data):
     path = data.draw(st.sampled_from(CORPUS))
