@@ -191,6 +191,11 @@ def test_labels_that_cannot_become_classes_are_refused(npz, infer, labels, messa
         infer(npz(X=NOISE, y=labels))
 
 
+def test_blank_images_alone_are_refused(npz, infer):
+    with pytest.raises(BadInput, match="All images are blank"):
+        infer(npz(X=np.zeros_like(NOISE), y=LABELS))
+
+
 def test_sorted_images_are_shuffled(npz, infer, raw_files):
     inferred = infer(npz(X=NOISE, y=np.sort(LABELS)))
 
