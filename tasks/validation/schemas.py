@@ -62,16 +62,13 @@ def of_files(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
     counts, shapes = [train, train, test, test], [str(shape), "()"] * 2
     return pa.DataFrameSchema(
         {
-            "dtype": _column(
-                "pixels and labels are uint8", lambda dtype: dtype == "uint8"
-            ),
+            "dtype": _column("pixels and labels are uint8", lambda s: s == "uint8"),
             "count": _column(
                 f"files of train have {train} entries, of test {test}",
-                lambda count: count == counts,
+                lambda s: s == counts,
             ),
             "shape": _column(
-                f"an image has the shape {shape}, a label ()",
-                lambda shape: shape == shapes,
+                f"an image has the shape {shape}, a label ()", lambda s: s == shapes
             ),
         }
     )
@@ -98,18 +95,18 @@ def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
         )
     return pa.DataFrameSchema(
         {
-            "label": _column(f"a label is 0 to {last}", lambda label: label <= last),
-            "blank": _column("no image is blank", lambda blank: ~blank),
+            "label": _column(f"a label is 0 to {last}", lambda s: s <= last),
+            "blank": _column("no image is blank", lambda s: ~s),
             "mean_pixel": _range("an image's mean pixel", limits.mean_pixel),
             "foreground_share": _range(
                 "an image's share of pixels above 0", limits.foreground_share
             ),
             "brightest": _range("an image's brightest pixel", (least, most)),
             "repeats": _column(
-                "no image is twice in its split", lambda row: row == NO_MATCH
+                "no image is twice in its split", lambda s: s == NO_MATCH
             ),
             "leaks": _column(
-                "no test image is in the training set", lambda row: row == NO_MATCH
+                "no test image is in the training set", lambda s: s == NO_MATCH
             ),
         }
     )
@@ -155,6 +152,4 @@ def _column(rule: str, check: Callable[[pd.Series], pd.Series]) -> pa.Column:
 def _range(name: str, limits: tuple[float, float]) -> pa.Column:
     """Return a column whose values are between `limits`, both included."""
     low, high = limits
-    return _column(
-        f"{name} is {low:g} to {high:g}", lambda value: value.between(low, high)
-    )
+    return _column(f"{name} is {low:g} to {high:g}", lambda s: s.between(low, high))
