@@ -1,6 +1,5 @@
 """Your own data: one command, one line in params.yaml, then the pipeline."""
 
-import shutil
 import subprocess
 import sys
 
@@ -104,22 +103,41 @@ def test_missing_data_is_refused(project):
     assert not list((project / "datasets").iterdir())
 
 
-def test_command_writes_into_the_project_from_any_folder(tmp_path):
-    for name in ("flows", "tasks"):
-        shutil.copytree(ROOT / name, tmp_path / "project" / name)
-    (tmp_path / "project" / "own").mkdir()
+def test_command_writes_into_the_project_from_any_folder(project, monkeypatch, capsys):
+    (project / "own").mkdir()
     images = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8)
-    np.savez(tmp_path / "project/own/a.npz", X=images, y=np.arange(90) % 2)
+    np.savez(project / "own" / "a.npz", X=images, y=np.arange(90) % 2)
+    monkeypatch.setattr(new_dataset, "ROOT", project)
+    monkeypatch.chdir(project / "own")
 
+    run(monkeypatch, new_dataset, "./a.npz", "--name", "noise")
+
+    card = yaml.safe_load((project / "datasets" / "noise.yaml").read_text())
+    assert card["download"]["sources"] == ["own/a.npz"]
+    assert capsys.readouterr().out.endswith("dataset: noise\n")
+
+
+def test_data_outside_the_project_has_an_absolute_path(
+    project, words, monkeypatch, tmp_path_factory
+):
+    monkeypatch.setattr(new_dataset, "ROOT", tmp_path_factory.mktemp("elsewhere"))
+
+    run(monkeypatch, new_dataset, words, "--name", "noise")
+
+    (card,) = new_dataset.ROOT.glob("datasets/*.yaml")
+    sources = yaml.safe_load(card.read_text())["download"]["sources"]
+    assert sources == [str(project / words)]
+
+
+@pytest.mark.slow
+def test_command_reports_missing_data_in_one_line():
     ended = subprocess.run(
-        [sys.executable, "-m", "flows.new_dataset", "./a.npz", "--name", "noise"],
-        cwd=tmp_path / "project" / "own",
-        env={"PYTHONPATH": str(tmp_path / "project")},
+        [sys.executable, "-m", "flows.new_dataset", "gone"],
+        cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,
     )
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-    card = yaml.safe_load((tmp_path / "project/datasets/noise.yaml").read_text())
-    assert card["download"]["sources"] == ["own/a.npz"]
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "gone is neither a folder nor an .npz file" in ended.stderr
