@@ -129,8 +129,8 @@ def test_promote_refuses_with_status_3_and_keeps_the_champion(
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch)
     assert ended.value.code == 3
-    said = capsys.readouterr().err
-    assert said.startswith("baseline was not promoted: it is not better than the ")
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("baseline was not promoted: it is not better than the ")
     assert champions.current().md5 == good
     assert len(champions.history()) == 1
 

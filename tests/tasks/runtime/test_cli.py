@@ -59,11 +59,11 @@ def run(step: str, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "download"])
 def test_a_missing_input_is_one_sentence(folder, step, monkeypatch, capsys):
-    status, said = run(step, monkeypatch, capsys)
+    status, stderr = run(step, monkeypatch, capsys)
     assert status == 1
-    assert said.startswith(f"tasks.{step}: ")
-    assert " is missing; run " in said
-    assert said.count("\n") == 1
+    assert stderr.startswith(f"tasks.{step}: ")
+    assert " is missing; run " in stderr
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -104,10 +104,10 @@ def test_a_missing_key_is_refused(folder, step, monkeypatch, capsys):
 
 
 def test_an_unknown_network_is_refused(folder, monkeypatch, capsys):
-    status, said = run("train", monkeypatch, capsys, "scratch")
+    status, stderr = run("train", monkeypatch, capsys, "scratch")
     assert status == 1
-    assert "'scratch'" in said
-    assert "scratch_manual, analytic" in said
+    assert "'scratch'" in stderr
+    assert "scratch_manual, analytic" in stderr
 
 
 def test_a_corrupted_file_is_named_and_the_last_output_is_unchanged(
@@ -119,10 +119,10 @@ def test_a_corrupted_file_is_named_and_the_last_output_is_unchanged(
     report = folder / "reports" / "validation.json"
     report.parent.mkdir()
     report.write_text("the last one")
-    status, said = run("validate", monkeypatch, capsys)
+    status, stderr = run("validate", monkeypatch, capsys)
     assert status == 1
-    assert "data/raw/train-labels-idx1-ubyte" in said
-    assert said.count("\n") == 1
+    assert "data/raw/train-labels-idx1-ubyte" in stderr
+    assert stderr.count("\n") == 1
     assert report.read_text() == "the last one"
 
 
@@ -162,10 +162,10 @@ def test_errors_that_a_user_can_fix_are_one_sentence(error, status, sentence, ca
 
     with pytest.raises(SystemExit) as caught:
         cli.run(step)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert caught.value.code == status
-    assert sentence in said
-    assert said.count("\n") == 1
+    assert sentence in stderr
+    assert stderr.count("\n") == 1
 
 
 def test_errors_have_paths_relative_to_the_project(folder, capsys):
@@ -298,8 +298,8 @@ def test_ctrl_c_during_imports_shows_no_traceback(folder):
 
 def test_lack_of_memory_during_imports_is_one_sentence(folder):
     with begins(folder, "memory") as process:
-        said = process.communicate(timeout=30)[1]
-    assert said == "tasks.train: out of memory; close other programs.\n"
+        stderr = process.communicate(timeout=30)[1]
+    assert stderr == "tasks.train: out of memory; close other programs.\n"
     assert process.returncode == 1
 
 
@@ -317,9 +317,9 @@ def test_lack_of_memory_is_recognized_in_the_errors_of_libraries(
     error, expected, capsys
 ):
     tasks._report_error(type(error), error, None)
-    said = capsys.readouterr().err
-    assert said.endswith(": out of memory; close other programs.\n") == expected
-    assert (type(error).__name__ in said) != expected
+    stderr = capsys.readouterr().err
+    assert stderr.endswith(": out of memory; close other programs.\n") == expected
+    assert (type(error).__name__ in stderr) != expected
 
 
 def test_unexpected_errors_keep_their_traceback():
