@@ -13,7 +13,7 @@ from tasks.dataset.splits import Split
 from tasks.modeling import model_file
 from tasks.modeling.model_file import Model
 from tasks.registry import champions
-from tasks.registry.champions import SplitSizes
+from tasks.registry.champions import Event, SplitSizes
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput
 
@@ -133,6 +133,24 @@ def test_promote_refuses_with_status_3_and_keeps_the_champion(
     assert stderr.startswith("baseline was not promoted: it is not better than the ")
     assert champions.current().md5 == good
     assert len(champions.history()) == 1
+
+
+def test_promote_refuses_a_model_that_was_rolled_back(
+    checkout, parts, monkeypatch, capsys
+):
+    put(fitted(60, parts))
+    run(monkeypatch)
+    first, content = champions.current(), champions.FILE.read_bytes()
+    put(fitted(1000, parts))
+    run(monkeypatch)
+    now = champions.current().md5
+    event = Event(event="put back", time="now", instead_of=now, champion=first)
+    champions.crown(event, content)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch)
+    assert ended.value.code == 3
+    assert "it was rolled back" in capsys.readouterr().err
+    assert champions.current() == first
 
 
 def test_a_missing_champion_file_is_refused_unless_it_is_lost(

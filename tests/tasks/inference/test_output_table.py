@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow.parquet import ParquetFile
 
 from tasks.inference import output_table
 from tasks.inference.classifier import Predictions
@@ -55,6 +56,7 @@ def test_parquet_has_the_same_content_as_csv(tmp_path, monkeypatch, limit):
             for _ in range(4):
                 write(READ)
                 write(BLANK)
+    assert ParquetFile(tmp_path / "parquet").num_row_groups > 1
     parquet = pd.read_parquet(tmp_path / "parquet")
     table = pd.read_csv(tmp_path / "csv")
     assert len(parquet) == 12

@@ -73,6 +73,15 @@ def test_unusable_images_are_counted_and_listed():
     assert queue.unread[0] == ("<script>x</script>.png", 1, "it is blank")
 
 
+def test_the_lists_of_unusable_images_and_reasons_are_limited(monkeypatch):
+    monkeypatch.setattr(review_page, "MAX_REASONS", 1)
+    monkeypatch.setattr(review_page, "MAX_UNREAD", 2)
+    blank = rows(0.9, 0.9, unusable=(0, 1))
+    queue = filled(5, blank, blank._replace(reasons=["", "it is damaged"]))
+    assert queue.unusable == {"it is blank": 2, "other reasons": 2}
+    assert len(queue.unread) == 2
+
+
 def test_file_names_are_escaped_on_the_page():
     queue = filled(5, rows(0.9, 0.5, 0.2, unusable=(2,)))
     page = review_page.render(queue, SUMMARY, 255)

@@ -6,6 +6,17 @@ from pathlib import Path
 import pytest
 
 from tasks.runtime import files
+from tasks.runtime.params import BadInput
+
+
+def test_large_files_and_folders_are_not_read(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"four")
+    assert files.read_bytes(path, 4) == b"four"
+    with pytest.raises(BadInput, match="more than 3 bytes"):
+        files.read_bytes(path, 3)
+    with pytest.raises(BadInput, match="not a regular file"):
+        files.read_bytes(tmp_path, 3)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
