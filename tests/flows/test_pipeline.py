@@ -233,7 +233,7 @@ def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
     said = flow(project, prefect_server)
     assert f"The file {first['md5']} is not in DVC's cache" in said
     assert "It is held to its record." in said
-    assert "whose file is no use, was." in said
+    assert "whose file can't be used." in said
     assert champion(project)["replaces"] == first["md5"]
     ended = end(project, prefect_server, "python", "-m", "flows.rollback")
     assert ended.returncode == 1
