@@ -22,7 +22,7 @@ class VariantNames(Settings):
 
 
 def networks() -> list[str]:
-    """Return the names of the networks, as params.yaml orders them."""
+    """Return the names of the networks, in the order of params.yaml."""
     return list(load("train", VariantNames).variants)
 
 
@@ -30,15 +30,15 @@ def read() -> dict[str, Model]:
     """Return every model by name, the baseline first.
 
     Raises:
-        BadInput: a file is not a model, or one for other inputs or classes.
-        FileNotFoundError: one has not been trained yet.
+        BadInput: a file is not a model, or the models differ in inputs or classes.
+        FileNotFoundError: a model is missing.
     """
     names = [BASELINE, *networks()]
     trained = {name: model_file.load(MODELS / f"{name}.safetensors") for name in names}
     signatures = {(m.description.form, m.description.classes) for m in trained.values()}
     if len(signatures) > 1:
         raise BadInput(
-            f"The models in {MODELS} are not for the same images and classes; train "
-            "them anew."
+            f"The models in {MODELS} are for different images or classes. Train them "
+            "again."
         )
     return trained
