@@ -105,10 +105,10 @@ def load(folder: Path, name: SplitName) -> Split:
     header, start = _header(path)
     arrays = []
     for part, axes in (("images", 3), ("labels", 1)):
-        entry = header.get(f"{name}-{part}", {"dtype": "missing", "shape": []})
-        shape = tuple(entry["shape"])
-        if entry["dtype"] != "U8" or len(shape) != axes or 0 in shape:
-            raise _damaged(path, f"`{name}-{part}` is {entry['dtype']} {shape}")
+        entry = header.get(f"{name}-{part}", {})
+        shape = tuple(entry.get("shape", ()))
+        if entry.get("dtype") != "U8" or len(shape) != axes or 0 in shape:
+            raise _damaged(path, f"no {axes}-dimensional bytes `{name}-{part}`")
         offset = start + entry["data_offsets"][0]
         arrays.append(np.memmap(path, np.uint8, "r", offset, shape))
     images, labels = arrays
