@@ -17,7 +17,13 @@ HERE = Path(__file__).parent
 FOUND = HERE.parent.parent / ".fuzz"
 RUNS = 1_000_000
 SECONDS, MEGABYTES = 10, 2048  # for one input, and for the process
-MAX_BYTES = {"params": 1500, "model": 1500, "pickle": 2000, "archive": 3000}
+MAX_BYTES = {
+    "params": 1500,
+    "model": 1500,
+    "splits": 1500,
+    "pickle": 2000,
+    "archive": 3000,
+}
 NAMES = sorted(path.name for path in (HERE / "corpus").iterdir() if path.is_dir())
 
 

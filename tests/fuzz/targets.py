@@ -116,34 +116,22 @@ def read_params(content: bytes) -> None:
             repr(values)
 
 
-def read_npy(content: bytes) -> None:
-    path = written("train-images.npy", content)
-    whole = b"".join([splits_of(np.zeros(2, np.uint8)), b""])
-    written("train-labels.npy", whole)
+def read_splits(content: bytes) -> None:
+    written(splits.FILE, content)
+    try:
+        facts = splits.load_facts(folder)
+    except BadInput as error:
+        refused(error)
+    else:
+        assert np.isfinite(facts.scale.standardize(IMAGES)).all()
+        assert 2 <= len(set(facts.classes)) == len(facts.classes)
     try:
         split = splits.load(folder, "train")
     except BadInput as error:
         return refused(error)
-    assert path.stat().st_size == splits.HEADER_BYTES + split.images.size
-    assert split.images.shape[0] == len(split.labels)
+    assert split.images.size + len(split.labels) < len(content)
+    assert len(split.images) == len(split.labels)
     split.images.sum()
-    return None
-
-
-def splits_of(values: np.ndarray) -> bytes:
-    path = folder / "written.npy"
-    np.save(path, values)
-    return path.read_bytes()
-
-
-def read_facts(content: bytes) -> None:
-    written("facts.json", content)
-    try:
-        facts = splits.load_facts(folder)
-    except BadInput as error:
-        return refused(error)
-    assert np.isfinite(facts.scale.standardize(IMAGES)).all()
-    assert 2 <= len(set(facts.classes)) == len(facts.classes)
     return None
 
 
@@ -184,8 +172,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "pickle": read_pickle,
     "model": read_model,
     "params": read_params,
-    "npy": read_npy,
-    "facts": read_facts,
+    "splits": read_splits,
     "archive": read_archive,
     "download": read_download,
 }
