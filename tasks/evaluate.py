@@ -87,7 +87,6 @@ def evaluate(
     }
     best = max(trained, key=lambda name: results[name, "valid"].summary["accuracy"])
     results[best, "test"] = _measure(trained[best], splits_by_name["test"])
-    valid = splits_by_name["valid"]
     found = {
         "max_error": settings.max_error,
         "models": {
@@ -100,9 +99,9 @@ def evaluate(
         },
         "best": best,
         "test": results[best, "test"].summary,
-        "by_hand": _by_hand(trained, valid),
+        "by_hand": _by_hand(trained, results),
     }
-    return Evaluation(found, _tables(results, valid.labels, names))
+    return Evaluation(found, _tables(results, splits_by_name["valid"].labels, names))
 
 
 def _measure(model: Model, split: Split) -> Measured:
@@ -131,17 +130,32 @@ def _selection(
     }
 
 
-def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
-    """Compare each update by hand with the optimizer that has its parameters."""
+def _by_hand(trained: Mapping[str, Model], results: Results) -> dict[str, Any]:
+    """Compare each update by hand with the optimizer that has its parameters.
+
+    Returns:
+        By model: the optimizer's model, the share of validation images with the same
+        prediction, and the largest difference between two weights.
+    """
     found = {}
     for name, model in trained.items():
         parameters = model.description.parameters
         optimizer = BY_HAND.get(str(parameters.get("update")))
         twin = {**parameters, "update": optimizer, "gradient": "autograd"}
         for other, candidate in trained.items():
-            if optimizer and candidate.description.parameters == twin:
-                agreement = metrics.agreement(model, candidate, valid)
-                found[name] = {"optimizer": other, **agreement}
+            if optimizer is None or candidate.description.parameters != twin:
+                continue
+            pair = results[name, "valid"], results[other, "valid"]
+            same = pair[0].predictions == pair[1].predictions
+            differences = (
+                np.abs(values - candidate.tensors[tensor]).max()
+                for tensor, values in model.tensors.items()
+            )
+            found[name] = {
+                "optimizer": other,
+                "same_predictions": round(float(same.mean()), metrics.DIGITS),
+                "largest_difference": float(max(differences)),
+            }
     return found
 
 

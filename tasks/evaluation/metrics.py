@@ -7,9 +7,6 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from tasks.dataset.splits import Split
-from tasks.modeling.model_file import Model
-
 CONFIDENCE = 0.95
 BINS = 10
 DIGITS = 7  # enough to distinguish two models, without the noise of the last bits
@@ -61,7 +58,7 @@ def selective(
     Args:
         right: whether each prediction is right, (N,).
         probabilities: of the predictions, (N,).
-        threshold: the lowest accepted probability; None: accept no prediction.
+        threshold: None accepts no prediction.
 
     Returns:
         `set_aside`, the share of predictions below the threshold; `error`, the share
@@ -128,22 +125,4 @@ def per_class(counts: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64
     return {
         "precision": right / np.maximum(counts.sum(axis=0), 1),
         "recall": right / np.maximum(counts.sum(axis=1), 1),
-    }
-
-
-def agreement(model: Model, other: Model, split: Split) -> dict[str, float]:
-    """Compare two models of one architecture.
-
-    Returns:
-        `same_predictions`, the share of the images of `split` that both predict alike,
-        and `largest_difference` between two of their weights.
-    """
-    same = model.predict(split.images) == other.predict(split.images)
-    difference = max(
-        np.abs(values - other.tensors[name]).max()
-        for name, values in model.tensors.items()
-    )
-    return {
-        "same_predictions": round(float(same.mean()), DIGITS),
-        "largest_difference": float(difference),
     }

@@ -133,12 +133,9 @@ def sweep(
 ) -> Axes:
     """Draw accuracy against learning rate: the mean, and the deviation as a bar.
 
-    Each variant has a colour, each update rule a marker, each batch size a line.
-
-    Args:
-        table: see `tasks.tuning.ranking.table`.
-        rules: the update rule by variant.
-        palette: colours.
+    Each variant has a colour of the palette, each update rule a marker, each batch size
+    a line. `table` is described in `tasks.tuning.ranking.table`; `rules` are the update
+    rules by variant.
     """
     axes = svg.axes(8, 4.4)
     names = list(dict.fromkeys(table["variant"]))
@@ -222,10 +219,8 @@ def selective_accuracy(
 ) -> Axes:
     """Draw accuracy against the share of images that a model accepts.
 
-    Args:
-        by_model: whether each prediction is right, (N,), the most certain first.
-        colours: by model.
-        chosen: the share that the best model accepts with its threshold.
+    `by_model` says whether each prediction is right, (N,), the most certain first;
+    `chosen` is the share that the best model accepts with its threshold.
     """
     axes = svg.axes(8, 3.8)
     lowest = 1.0

@@ -89,14 +89,7 @@ def predictions(
 def mistakes(
     images: Pixels, labels: Labels, predicted: Labels, probabilities: Sequence[float]
 ) -> Axes:
-    """Draw wrongly classified images, each under its label, prediction, probability.
-
-    Args:
-        images: uint8 (N, rows, columns).
-        labels: the true classes, (N,).
-        predicted: the predicted classes, (N,).
-        probabilities: of the predictions, (N,).
-    """
+    """Draw images, (N, rows, columns), under their labels and wrong predictions."""
     rows = zip(labels, predicted, probabilities, strict=True)
     titles = [f"{label} as {other}, {share:.2f}" for label, other, share in rows]
     # Long class names need wider columns than digits.
@@ -135,16 +128,16 @@ def mosaic(
 
     The gaps between them are NaN, which is not drawn.
     """
-    count, height, width = images.shape
-    lines = -(-count // columns)
-    whole = np.full((lines * (height + GAP), columns * (width + GAP)), np.nan)
-    tops = []
-    for number, image in enumerate(images):
-        top = number // columns * (height + GAP)
-        left = number % columns * (width + GAP)
-        whole[top : top + height, left : left + width] = image
-        tops.append((left + width / 2 - 0.5, top - 0.5))
-    return whole[:-GAP, :-GAP], tops
+    lines = -(-len(images) // columns)
+    missing = lines * columns - len(images)
+    gaps = ((0, missing), (0, GAP), (0, GAP))
+    cells = np.pad(images.astype(np.float64), gaps, constant_values=np.nan)
+    _, height, width = cells.shape
+    rows = cells.reshape(lines, columns, height, width).swapaxes(1, 2)
+    whole = rows.reshape(lines * height, columns * width)[:-GAP, :-GAP]
+    middle = (images.shape[2] - 1) / 2
+    places = (divmod(number, columns) for number in range(len(images)))
+    return whole, [(x * width + middle, y * height - 0.5) for y, x in places]
 
 
 def _grid(
@@ -159,14 +152,9 @@ def _grid(
 ) -> tuple[Axes, list[Position]]:
     """Draw a mosaic, and return the top middle of each image.
 
-    Args:
-        images: (N, rows, columns), from 0 up or, if there is a limit, on both sides.
-        columns: images in a row.
-        cmap: colour map.
-        limit: the absolute value with the strongest colour; None: the largest value.
-        names: space to the left, in inches.
-        lines: lines of text above the mosaic.
-        cell: the largest width of an image, in inches.
+    Values are drawn from 0 to their maximum, or from `-limit` to `limit`. There is
+    space for `names` inches on the left and for `lines` of text above. An image is at
+    most `cell` inches wide.
     """
     picture, tops = mosaic(images, columns)
     rows, width = picture.shape

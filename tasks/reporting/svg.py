@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -74,9 +75,8 @@ def alone(drawing: str) -> str:
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Write labels beside the right ends of curves, without overlaps.
 
-    Args:
-        axes: the axes of the curves; their limits must be final.
-        ends: height of the right end, label and colour of each curve.
+    Call it when the limits of the axes are final. `ends` holds the height, the label
+    and the colour of each curve.
     """
     low, high = axes.get_ylim()
     figure = axes.get_figure(root=True)
@@ -85,14 +85,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     y = -np.inf
     for height, label, colour in sorted(ends):
         y = max(height, y + line)
-        axes.annotate(
-            label,
-            (1.01, y),
-            xycoords=axes.get_yaxis_transform(),
-            color=colour,
-            va="center",
-            fontsize=9,
-        )
+        place = axes.get_yaxis_transform()
+        style: dict[str, Any] = {"color": colour, "va": "center", "fontsize": 9}
+        axes.annotate(label, (1.01, y), xycoords=place, **style)
 
 
 def label_ticks(axis: Axis, names: Sequence[str]) -> None:
