@@ -48,12 +48,12 @@ class Evaluation(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One model's predictions on one split, each array (N,), and their metrics."""
+    """One model's predictions on one split, (N,), and their metrics."""
 
     predictions: Any
     right: Any
     probabilities: Any
-    confusion: Any
+    confusion: Any  # (classes, classes)
     summary: dict[str, float]
 
 
@@ -209,7 +209,7 @@ def main() -> None:
         files.write_text(REPORTS / f"{name}.csv", text)
     files.write_json(REPORTS / "metrics.json", result.metrics)
     for name, model in result.metrics["models"].items():
-        print(f"{name}: validation accuracy {model['valid']['accuracy']:.4f}")
+        print(f"{name}: accuracy {model['valid']['accuracy']:.4f} in validation")
     best, test = result.metrics["best"], result.metrics["test"]
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "

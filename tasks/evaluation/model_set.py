@@ -11,6 +11,8 @@ from tasks.runtime.params import BadInput, Settings, Word, load
 
 MODELS = Path("models")
 BASELINE = "baseline"
+# A model of that name would overwrite a file, or a column of predictions.csv.
+RESERVED = {BASELINE, "index", "label"}
 
 
 class VariantNames(Settings):
@@ -22,8 +24,15 @@ class VariantNames(Settings):
 
 
 def networks() -> list[str]:
-    """Return the names of the networks, in the order of params.yaml."""
-    return list(load("train", VariantNames).variants)
+    """Return the names of the networks, in the order of params.yaml.
+
+    Raises:
+        BadInput: a name is invalid or reserved.
+    """
+    names = list(load("train", VariantNames).variants)
+    for name in RESERVED.intersection(names):
+        raise BadInput(f"`train.variants.{name}` has a reserved name. Choose another.")
+    return names
 
 
 def read() -> dict[str, Model]:

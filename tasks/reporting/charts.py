@@ -98,7 +98,7 @@ def losses(
 def accuracies(
     by_model: ByModel, colours: Colours, references: Mapping[str, float]
 ) -> Axes:
-    """Draw the validation accuracy after each epoch, (epochs,), of each model.
+    """Draw the accuracy in validation after each epoch, (epochs,), of each model.
 
     `references` are reported accuracies by description.
     """
@@ -116,7 +116,7 @@ def accuracies(
     low, high = float(shown.min()), float(shown.max())
     margin = 0.15 * (high - low) + 0.001
     axes.set(ylim=(low - margin, high + margin))
-    axes.set(xlabel="epoch", ylabel="validation accuracy")
+    axes.set(xlabel="epoch", ylabel="accuracy in validation")
     svg.label_ends(axes, ends)
     return axes
 
@@ -158,7 +158,7 @@ def sweep(
         label = f"{name}, {size}" if len(sizes) > 1 else name
         end = float(points["mean"].iloc[-1])
         ends.append((end, f"{label} ({rules[name]})", colour))
-    axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="accuracy in validation")
     svg.label_ends(axes, ends)
     return axes
 

@@ -32,7 +32,7 @@ class Run:
         reported: results of others on the same data.
         models: by name, the baseline first.
         loss: the loss of each batch, (batches,), by network.
-        accuracy: the validation accuracy after each epoch, (epochs,), by network.
+        accuracy: the accuracy in validation after each epoch, (epochs,), by network.
     """
 
     splits: Mapping[SplitName, Split]
@@ -90,7 +90,7 @@ def read(
     return run
 
 
-def _table(name: str, **types: type) -> pd.DataFrame:
+def _table(name: str, /, **types: type) -> pd.DataFrame:
     return read_csv(REPORTS / f"{name}.csv", types, "evaluate")
 
 
@@ -105,12 +105,7 @@ def _histories(models: Mapping[str, Model], name: str, column: str) -> Histories
 
 
 def read_csv(path: Path, types: Mapping[str, type], made_by: str) -> pd.DataFrame:
-    """Read columns of a CSV file that the stage `made_by` wrote.
-
-    Args:
-        path: the file.
-        types: the columns to read, each `int`, `float` or `str`.
-        made_by: the stage, for error messages.
+    """Read the columns `types` (`int`, `float` or `str`) of a stage's CSV file.
 
     Raises:
         BadInput: there are no rows, a column is missing, or a value is missing, of

@@ -1,4 +1,4 @@
-"""What each reader of foreign files must do with any bytes: read them, or refuse them.
+"""What each reader of foreign files does with any bytes: read them, or refuse them.
 
 A target is given bytes and returns; whatever it raises is a finding. To refuse is to
 raise BadInput with one line of bounded length that anybody may see.

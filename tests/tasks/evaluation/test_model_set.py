@@ -43,6 +43,15 @@ def test_models_of_different_images_or_classes_are_refused(project, other):
         model_set.read()
 
 
+@pytest.mark.parametrize("name", ["baseline", "index", "label"])
+def test_reserved_network_names_are_refused(project, name):
+    params = {"train": {"variants": {name: {}}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    with pytest.raises(BadInput, match=f"`train.variants.{name}` has a reserved name"):
+        model_set.networks()
+
+
 @pytest.mark.parametrize(
     "name",
     ["../../etc/passwd", "/etc/passwd", "a b", "a;b", "$(a)", "", "-a", "a" * 41],

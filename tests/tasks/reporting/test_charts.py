@@ -1,4 +1,7 @@
+import itertools
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from tasks.reporting import charts
@@ -87,3 +90,15 @@ def test_short_loss_curves_are_averaged_over_half_their_length():
     assert line.get_xydata().tolist() == [[2, 2.5], [3, 1.5], [4, 0.5]]
     assert axes.get_ylabel() == "loss, nats (mean of 2)"
     assert "sgd  1.000" in {text.get_text() for text in axes.texts}
+
+
+def test_sweep_has_a_labelled_line_per_variant_and_batch_size():
+    settings = itertools.product(["a", "b"], [0.01, 0.1], [32, 64])
+    table = pd.DataFrame(settings, columns=["variant", "learning_rate", "batch_size"])
+    table["mean"] = [0.9, 0.8, 0.91, np.nan, np.nan, 0.7, np.nan, 0.71]
+    table["sd"] = np.nan
+    axes = charts.sweep(table, {"a": "sgd", "b": "adam"}, ["#000001", "#000002"])
+    assert set(texts(axes)) == {"a, 32 (sgd)", "a, 64 (sgd)", "b, 64 (adam)"}
+    lines = {container[0].get_color() for container in axes.containers}
+    assert lines == {"#000001", "#000002"}
+    assert axes.get_xscale() == "log"
