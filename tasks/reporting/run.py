@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks.dataset import splits
 from tasks.dataset.splits import Facts, Split, SplitName
-from tasks.evaluation import metrics_file
+from tasks.evaluation import metrics_file, model_set
 from tasks.evaluation.model_set import BASELINE, MODELS
 from tasks.modeling.model_file import Model
+from tasks.rawdata import dataset_card
 from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import files
-from tasks.runtime.params import BadInput
+from tasks.runtime.params import BadInput, load
 
+NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
 MAX_BYTES = 100_000_000  # the predictions of six models on 10,000 images take 1 MB
 
@@ -47,25 +50,21 @@ class Run:
     accuracy: Histories
 
 
-def read(
-    splits: Mapping[SplitName, Split],
-    facts: Facts,
-    reported: ReportedResults,
-    models: Mapping[str, Model],
-) -> Run:
-    """Add the results that evaluate and train wrote in the project's folders.
+def read() -> Run:
+    """Read a run from the project's folders.
 
     Raises:
         BadInput: a file is damaged, or is about other models or images.
         FileNotFoundError: a file is missing.
     """
+    models = model_set.read()
     predicted = dict.fromkeys(models, str)
     probabilities = {f"{name}_probability": float for name in models}
     run = Run(
-        splits,
-        facts,
-        reported,
-        models,
+        splits={name: splits.load(NORMALIZED, name) for name in splits.SPLITS},
+        facts=splits.load_facts(NORMALIZED),
+        reported=load("report", ReportedResults, dataset_card.selected()),
+        models=models,
         metrics=metrics_file.read(REPORTS / "metrics.json"),
         confusion=_table(
             "confusion", model=str, split=str, actual=str, predicted=str, images=int
@@ -79,7 +78,7 @@ def read(
         loss=_histories(models, "loss", "loss"),
         accuracy=_histories(models, "accuracy", "valid"),
     )
-    rows = np.arange(len(splits["valid"].labels))
+    rows = np.arange(len(run.splits["valid"].labels))
     if list(run.metrics["models"]) != list(models) or not np.array_equal(
         run.predictions["index"], rows
     ):

@@ -1,10 +1,12 @@
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT, facts
 
 from tasks import report as report_step
@@ -12,6 +14,7 @@ from tasks.baseline import Baseline, baseline
 from tasks.dataset import splits
 from tasks.dataset.splits import Split
 from tasks.evaluate import Evaluate, evaluate
+from tasks.modeling import model_file
 from tasks.rawdata.dataset_card import ReportedResults
 from tasks.report import report
 from tasks.reporting import html, run, svg
@@ -123,24 +126,31 @@ def test_figures_show_the_mistakes(shown, drawn):
 
 
 @pytest.fixture
-def written(shown, tmp_path, monkeypatch):
-    """The files of evaluate and train, in a project's folder."""
+def project(shown, params, tmp_path, monkeypatch):
+    """A project's folder in which everything ran but the report."""
     monkeypatch.chdir(tmp_path)
+    variants = {name: params["train"]["variants"][name] for name in shown.loss}
+    params["train"]["variants"] = variants
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
+    splits.save(tmp_path / "data" / "normalized", shown.splits, shown.facts)
     reports, models = tmp_path / "reports", tmp_path / "models"
-    for name in ("confusion", "calibration", "predictions"):
-        text = getattr(shown, name).to_csv(index=False)
-        files.write_text(reports / f"{name}.csv", text)
-    files.write_json(reports / "metrics.json", shown.metrics)
+    for name, model in shown.models.items():
+        model_file.save(model, models / f"{name}.safetensors")
     for name, column in (("loss", "loss"), ("accuracy", "valid")):
         for network, values in getattr(shown, name).items():
-            text = pd.DataFrame({column: values}).to_csv(index=False)
-            files.write_text(models / f"{network}.{name}.csv", text)
+            table = pd.DataFrame({column: values})
+            table.to_csv(models / f"{network}.{name}.csv", index=False)
+    files.write_json(reports / "metrics.json", shown.metrics)
+    for name in ("confusion", "calibration", "predictions"):
+        getattr(shown, name).to_csv(reports / f"{name}.csv", index=False)
     return tmp_path
 
 
-def test_results_are_read_as_they_were_written(shown, written):
-    found = run.read(shown.splits, shown.facts, REPORTED, shown.models)
+def test_results_are_read_as_they_were_written(shown, project):
+    found = run.read()
 
+    assert found.facts == shown.facts
     assert found.metrics == shown.metrics
     pd.testing.assert_frame_equal(found.predictions, shown.predictions)
     for history in ("loss", "accuracy"):
@@ -161,22 +171,18 @@ def test_results_are_read_as_they_were_written(shown, written):
     ],
 )
 def test_results_of_other_models_or_images_are_refused(
-    shown, written, name, old, new, sentence
+    project, name, old, new, sentence
 ):
-    path = written / name
+    path = project / name
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(BadInput, match=sentence):
-        run.read(shown.splits, shown.facts, REPORTED, shown.models)
+        run.read()
 
 
-def test_step_draws_what_there_is(shown, drawn, written, monkeypatch, capsys):
-    monkeypatch.setattr(report_step.model_set, "read", lambda: shown.models)
-    monkeypatch.setattr(report_step, "load", lambda *_: REPORTED)
-    monkeypatch.setattr(report_step.dataset_card, "selected", lambda: None)
+def test_step_draws_what_there_is(shown, drawn, project, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["report"])
-    splits.save(written / "data" / "normalized", shown.splits, shown.facts)
-    reports = written / "reports"
+    reports = project / "reports"
     labels = shown.predictions["label"]
     no_mistakes = shown.predictions.assign(**dict.fromkeys(shown.models, labels))
     no_mistakes.to_csv(reports / "predictions.csv", index=False)
