@@ -14,6 +14,7 @@ Reads `data/normalized/` and `models/`. Writes, under `reports/`:
 The tables hold the names of the classes, not their labels.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,31 +132,24 @@ def _selection(
 
 
 def _by_hand(trained: Mapping[str, Model], results: Results) -> dict[str, Any]:
-    """Compare each update by hand with the optimizer that has its parameters.
-
-    Returns:
-        By model: the optimizer's model, the share of validation images with the same
-        prediction, and the largest difference between two weights.
-    """
+    """Compare each update by hand with the optimizer that has its parameters."""
     found = {}
-    for name, model in trained.items():
-        parameters = model.description.parameters
+    for name, other in itertools.permutations(trained, 2):
+        parameters = trained[name].description.parameters
         optimizer = BY_HAND.get(str(parameters.get("update")))
         twin = {**parameters, "update": optimizer, "gradient": "autograd"}
-        for other, candidate in trained.items():
-            if optimizer is None or candidate.description.parameters != twin:
-                continue
-            pair = results[name, "valid"], results[other, "valid"]
-            same = pair[0].predictions == pair[1].predictions
-            differences = (
-                np.abs(values - candidate.tensors[tensor]).max()
-                for tensor, values in model.tensors.items()
-            )
-            found[name] = {
-                "optimizer": other,
-                "same_predictions": round(float(same.mean()), metrics.DIGITS),
-                "largest_difference": float(max(differences)),
-            }
+        if optimizer is None or trained[other].description.parameters != twin:
+            continue
+        same = results[name, "valid"].predictions == results[other, "valid"].predictions
+        differences = (
+            np.abs(values - trained[other].tensors[tensor]).max()
+            for tensor, values in trained[name].tensors.items()
+        )
+        found[name] = {
+            "optimizer": other,
+            "same_predictions": round(float(same.mean()), metrics.DIGITS),
+            "largest_difference": float(max(differences)),
+        }
     return found
 
 

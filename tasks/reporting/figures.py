@@ -115,19 +115,16 @@ def _mistakes(run: Run) -> dict[str, Axes]:
 
 
 def _confidence(run: Run, colours: Colours) -> dict[str, Axes]:
-    metrics, table = run.metrics, run.predictions
-    best = metrics["best"]
-    bins = run.calibration.query("model == @best")
-    right = {
-        name: (table[name] == table["label"])
-        .iloc[np.argsort(-table[f"{name}_probability"].to_numpy(), kind="stable")]
-        .to_numpy()
-        for name in run.models
-    }
-    accepted = 1 - float(metrics["models"][best]["kept"]["valid"]["set_aside"])
+    table, best = run.predictions, run.metrics["best"]
+    bins = run.calibration[run.calibration["model"] == best]
+    right = {}
+    for name in run.models:
+        descending = np.argsort(-table[f"{name}_probability"].to_numpy(), kind="stable")
+        right[name] = (table[name] == table["label"]).to_numpy()[descending]
+    set_aside = float(run.metrics["models"][best]["kept"]["valid"]["set_aside"])
     return {
         "reliability": charts.reliability(
             *(bins[key].to_numpy() for key in ("confidence", "accuracy", "images"))
         ),
-        "kept": charts.selective_accuracy(right, colours, accepted),
+        "kept": charts.selective_accuracy(right, colours, 1 - set_aside),
     }
