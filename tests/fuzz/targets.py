@@ -1,7 +1,7 @@
-"""What each reader of foreign files does with any bytes: read them, or refuse them.
+"""Each reader of foreign files reads any bytes or refuses them; these are its targets.
 
 A target is given bytes and returns; whatever it raises is a finding. To refuse is to
-raise BadInput with one line of bounded length that anybody may see.
+raise BadInput with one line of bounded length without secrets.
 """
 
 import gzip
