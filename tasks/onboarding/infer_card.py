@@ -26,7 +26,7 @@ from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import files, params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, fetch, image_folder, npz
-from tasks.sources.convert import Conversion, Parts
+from tasks.sources.convert import Conversion, RawSplits
 from tasks.sources.image_folder import FolderSummary
 from tasks.validate import Validate, complaint, validate
 from tasks.validation import summaries
@@ -210,7 +210,7 @@ def _spec_of_files(summary: FolderSummary, assumptions: list[str]) -> ImageSpec:
     return ImageSpec(shape=SHAPE, brightest=255, box=BOX if summary.on_paper else None)
 
 
-def _spec_of_arrays(parts: Parts, assumptions: list[str]) -> ImageSpec:
+def _spec_of_arrays(parts: RawSplits, assumptions: list[str]) -> ImageSpec:
     """Return the specification of arrays of images, all of one size."""
     images = [part.images for part in parts.values() if len(part.images)]
     if not images:
@@ -250,7 +250,7 @@ def _brightest(value: int) -> int:
 
 
 def _classes(
-    parts: Parts, assumptions: list[str]
+    parts: RawSplits, assumptions: list[str]
 ) -> tuple[tuple[int | str, ...] | None, tuple[str, ...]]:
     """Return the label of each class, None if it is 0, 1 and so on, and its name."""
     values = np.unique(np.concatenate([part.labels for part in parts.values()]))
@@ -282,7 +282,7 @@ def _title(called: str) -> str:
 
 
 def _conversion(
-    parts: Parts,
+    parts: RawSplits,
     arrays: Mapping[SplitName, tuple[str, str]] | None,
     labels: tuple[int | str, ...] | None,
     assumptions: list[str],
