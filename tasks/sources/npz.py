@@ -13,7 +13,7 @@ from tasks.rawdata import npy
 from tasks.rawdata.npy import InvalidArray
 from tasks.runtime.params import BadInput
 
-# Of one array, uncompressed. EMNIST, the largest relative of MNIST, has 640 MB.
+# Limit of one uncompressed array. EMNIST, the largest relative of MNIST, has 640 MB.
 MAX_BYTES = 2**31
 # Names of images and labels, lowercase, as used by Keras, MedMNIST, scikit-learn and
 # others: for each split, or for all images.

@@ -1,7 +1,7 @@
-"""What each reader of foreign files must do with any bytes: read them, or refuse them.
+"""Fuzz targets: each reader of foreign files must read or refuse any bytes.
 
-A target is given bytes and returns; whatever it raises is a finding. To refuse is to
-raise BadInput with one line of bounded length that anybody may see.
+A target takes bytes and returns; any exception is a finding. A reader refuses bytes by
+BadInput with one printable line of limited length.
 """
 
 import gzip
@@ -41,7 +41,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": Train,
 }
 IMAGES = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-# In memory where there is such a place: a reader is asked a million times.
+# In memory if possible: a reader is called a million times.
 PLACE = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=PLACE))
 
@@ -151,7 +151,7 @@ WANTED = frozenset({"package/data/a", "package/data/b"})
 
 
 def read_archive(content: bytes) -> None:
-    """A tar archive, and what any bytes are as a gzip file."""
+    """Read bytes as a tar archive and as a gzip file."""
     try:
         found = archives.members(content, WANTED, "archive")
     except BadInput as error:
@@ -172,9 +172,9 @@ DIGEST = hashlib.sha256(b"right").hexdigest()
 
 
 def read_download(content: bytes) -> None:
-    """Bytes that a mirror serves under the name of a file of the data set."""
+    """Verify bytes that a mirror serves as a file of the data set."""
     try:
-        assert fetch._verified(content, "https://host/file.gz", DIGEST) == b"right"
+        assert fetch.verify(content, "https://host/file.gz", DIGEST, 10_000) == b"right"
     except BadInput as error:
         refused(error)
 

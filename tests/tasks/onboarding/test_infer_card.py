@@ -165,8 +165,8 @@ def test_images_there_twice_and_blank_ones_are_counted_and_left_out(tmp_path):
 
     assert found.found[0] == "125 images of 6 x 5"
     assert found.found[2:] == [
-        "2 blank images are left out",
-        "3 images that were there before are left out",
+        "2 blank images were dropped",
+        "3 repeated images were dropped",
     ]
     assert len(found.train.labels) + len(found.test.labels) == COUNT
 
