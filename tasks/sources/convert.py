@@ -190,8 +190,8 @@ def split(
     if not test:
         if not count or count >= len(train.labels):
             raise BadInput(
-                "The data has no test images; set `download.bundle.test` in the dataset "
-                f"card to the number of its {len(train.labels)} images to hold out."
+                "The data has no test images; set `download.bundle.test` in its card "
+                f"to the number of its {len(train.labels)} images to hold out."
             )
         test = Split(train.images[-count:], train.labels[-count:])
         train = Split(train.images[:-count], train.labels[:-count])

@@ -82,20 +82,12 @@ def within(seconds: float, work: Callable[[], Result], origin: str) -> Result:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A server of files, and its limits.
+    """A server of files, and its limits."""
 
-    Attributes:
-        timeout: seconds without an answer.
-        deadline: for all files together, in the seconds of `time.monotonic`.
-        limit: bytes of one file.
-        partial: folder of the `.part` files.
-        session: used for all requests.
-    """
-
-    timeout: float
-    deadline: float
-    limit: int
-    partial: Path
+    timeout: float  # seconds without an answer
+    deadline: float  # for all files together, in the seconds of `time.monotonic`
+    limit: int  # bytes of one file
+    partial: Path  # folder of the `.part` files
     session: Session = field(default_factory=Session)
 
     def get(self, url: str, check: Check[Result]) -> Result:
@@ -166,7 +158,9 @@ class Mirror:
             # read1 returns the bytes received so far, so slow bodies meet the deadline.
             while chunk := response.raw.read1(CHUNK, decode_content=False):
                 if time.monotonic() > self.deadline:
-                    raise Unavailable(f"{response.url} is too slow; the rest is later.")
+                    raise Unavailable(
+                        f"{response.url} is too slow; the next try resumes."
+                    )
                 if file.tell() + len(chunk) > self.limit:
                     part.unlink()
                     most = f"{self.limit:,} bytes"

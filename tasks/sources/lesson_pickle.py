@@ -24,7 +24,7 @@ from tasks.runtime.params import BadInput
 
 Bytes = NDArray[np.uint8]
 
-# Limit of the unzipped pickle: 70,000 images of 784 float32 and their labels take 220 MB.
+# Unzipped, 70,000 images of 784 float32 and their labels have 220 MB.
 MAX_BYTES = 250_000_000
 # The lesson's pickle needs 200 to 300. Also bounds the memory of the pickle's memo.
 MAX_INSTRUCTIONS = 1000

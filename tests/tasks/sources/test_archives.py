@@ -125,7 +125,7 @@ def with_size(digits):
     ],
 )
 def test_a_broken_archive_is_refused(content):
-    with pytest.raises(BadInput, match="^archive is a broken archive, at byte 0"):
+    with pytest.raises(BadInput, match="^archive is a broken archive"):
         archives.members(content, NAMES, "archive")
 
 

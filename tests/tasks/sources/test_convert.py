@@ -280,7 +280,7 @@ def test_converted_data_that_changed_is_refused_with_advice(tmp_path, section, c
 
     with pytest.raises(
         BadInput,
-        match="album does not match the hashes.*`python -m flows.new_dataset FOLDER --fo",
+        match="album does not match the hashes.*flows.new_dataset FOLDER --force",
     ):
         download(settled, tmp_path / "raw2", spec)
     assert not (tmp_path / "raw2").exists()
