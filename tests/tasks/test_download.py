@@ -231,7 +231,7 @@ def test_damaged_or_missing_files_are_replaced(raw, contents, wanted, target, da
 def test_no_file_is_written_unless_all_four_are_right(raw, wanted, target, contents):
     target.mkdir(parents=True)
     (target / FILES[0]).write_bytes(b"as it was")
-    (raw / FILES[3]).write_bytes(contents[FILES[3]][:-1] + b"\7")
+    (raw / FILES[3]).write_bytes(contents[FILES[3]][:-1] + b"\x63")
 
     with pytest.raises(BadInput, match=f"{FILES[3]} is another file"):
         download(Download(**wanted | {"sources": [str(raw)]}), target)

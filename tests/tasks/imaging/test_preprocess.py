@@ -149,6 +149,13 @@ def test_a_blank_image_is_refused(value):
             preprocess.to_spec(np.full(shape, value, np.uint8), MNIST)
 
 
+def test_an_image_of_little_contrast_is_refused():
+    faint = np.full((50, 70), 200, np.uint8)
+    faint[20:30] = 194
+    with pytest.raises(UnusableImage, match="it is blank"):
+        preprocess.to_spec(faint, MNIST)
+
+
 def test_pixels_that_are_not_numbers_are_refused(tmp_path):
     values = np.full((20, 20), np.nan, np.float32)
     path = saved(tmp_path / "a.tif", Image.fromarray(values))

@@ -332,6 +332,14 @@ def test_images_are_not_held_out_from_data_with_test_images(tmp_path):
         made(source, HOLD_OUT)
 
 
+def test_a_test_set_without_images_is_refused(tmp_path):
+    arrays = WITH_TEST | {"x_test": np.zeros((4, 3, 4), np.uint8)}
+    source = saved(tmp_path / "marks.npz", **arrays)
+
+    with pytest.raises(BadInput, match="no images for training or for the test"):
+        made(source, Conversion())
+
+
 OBJECTS = np.array([None] * 10)
 
 

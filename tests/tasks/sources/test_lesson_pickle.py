@@ -347,6 +347,7 @@ def test_a_dtype_of_objects_is_refused(digits):
     ("tree", "reason"),
     [
         (lambda i, k: [(i, k)] * 2, "not a tuple of 3"),
+        (lambda _, k: [((1, 2), k)] * 3, "a tuple, not an array"),
         (lambda i, k: [(i[:-1], k)] * 3, r"images are \(2, 784\), labels \(3,\)"),
         (lambda i, k: [(i[:, :-1], k)] * 3, r"images are \(3, 783\), labels \(3,\)"),
         (lambda i, _: [(i, i)] * 3, "an array that is not of i8"),
