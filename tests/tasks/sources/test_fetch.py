@@ -131,7 +131,7 @@ def test_a_slow_mirror_is_given_up_after_the_patience(contents, want, monkeypatc
 
 
 def drip(handler):
-    """A page whose headers come a byte at a time, each well before the timeout."""
+    """Send headers one byte at a time, each well before the timeout."""
     for byte in b"HTTP/1.1 200 OK\r\nA: " + b"x" * 80:
         handler.wfile.write(bytes([byte]))
         time.sleep(0.05)
