@@ -104,13 +104,11 @@ def refusing_damage() -> Iterator[None]:
     try:
         yield
     except (
-        *(EOFError, zipfile.BadZipFile, zlib.error, struct.error, ValueError),
+        *(OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, ValueError),
         *(RuntimeError, NotImplementedError, LookupError, OverflowError),
     ) as error:
+        # gzip's BadGzipFile has no number; a forged offset in a zip is EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         name = type(error).__name__
         raise InvalidArray(f"is damaged or incomplete ({name})") from None
-    except OSError as error:
-        # gzip's BadGzipFile has no number; a forged offset in a zip is EINVAL.
-        if error.errno not in (None, errno.EINVAL):
-            raise
-        raise InvalidArray("is damaged or incomplete") from None

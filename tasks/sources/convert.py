@@ -27,10 +27,10 @@ DIGITS = "sklearn:digits"
 PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 
 Array = npt.NDArray[Any]
-ArrayName = Annotated[str, Field(min_length=1)]
-Pair = Annotated[tuple[ArrayName, ArrayName], Field(strict=False)]
 Pairs = Mapping[SplitName, tuple[Array, Array]]  # images and labels
+Names = Annotated[tuple[str, str], Field(strict=False)]  # of those arrays
 Label = int | str
+Labels = Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
 
 
 class Conversion(Settings):
@@ -47,11 +47,8 @@ class Conversion(Settings):
             has test images.
     """
 
-    arrays: dict[SplitName, Pair] | None = None
-    labels: (
-        Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
-        | None
-    ) = None
+    arrays: dict[SplitName, Names] | None = None
+    labels: Labels | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     test: Count | None = None
 
