@@ -29,8 +29,8 @@ SPLIT_FOLDERS: Mapping[str, SplitName] = {
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # Images of one size up to this side were made for machine learning; they are unchanged.
 SMALL = 64
-# An image looks like ink on paper if these shares of its edge and of all its pixels
-# differ from the median of the edge by at most NEAR; a data set, if NEARLY all do.
+# An image looks like ink on paper if these fractions of its edge and of all its pixels
+# are within NEAR of the edge's median. A data set does if NEARLY all its images do.
 EDGE, WHOLE, NEAR, NEARLY = 0.8, 0.5, 40, 0.9
 
 Result = TypeVar("Result")
