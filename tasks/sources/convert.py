@@ -158,7 +158,7 @@ def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
             "Remove the wrong ones."
         )
     notes = [f"{blank} blank images were dropped"] if blank else []
-    notes += [f"{repeated} repeated images were dropped"] if repeated else []
+    notes += [f"{repeated} images that repeat others were dropped"] if repeated else []
     return {
         name: RawSplit(*(values[rows[name]] for values in raw))
         for name, raw in splits.items()

@@ -229,7 +229,7 @@ def test_a_repeated_image_stays_in_the_test_set_only(tmp_path):
         WANTED,
         [
             "1 blank images were dropped",
-            "4 repeated images were dropped",
+            "4 images that repeat others were dropped",
         ],
     )
 
