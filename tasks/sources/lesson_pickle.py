@@ -5,9 +5,9 @@ It holds ((images, labels) of training, of validation, of test), 50,000, 10,000 
 
 A pickle is a program. It is first scanned as a list of instructions, of which only
 those that describe arrays are allowed. The unpickler that then runs knows five names,
-each replaced by a class or function of this module that records its arguments. NumPy is
-never called by the pickle, because its dtypes corrupt memory when given a forged state.
-The arrays are made afterwards, from checked records.
+each replaced by a class or function of this module. The pickle never calls NumPy, whose
+dtypes corrupt memory when given a forged state. The arrays are made afterwards, from
+checked records.
 """
 
 import io
@@ -41,7 +41,11 @@ INSTRUCTIONS = frozenset(
 
 
 class _Record:
-    """Records the arguments and the state that a pickle gives an object."""
+    """Replaces an array or a dtype; records the arguments and the state it is given.
+
+    An array's state is (version, shape, dtype, by columns, bytes). A dtype's first
+    argument is its code, and the second item of its state is the byte order.
+    """
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
@@ -49,14 +53,6 @@ class _Record:
 
     def __setstate__(self, state: object) -> None:
         self.state = state
-
-
-class _Array(_Record):
-    """Replaces an array; its state is (version, shape, dtype, order, bytes)."""
-
-
-class _Dtype(_Record):
-    """Replaces a dtype; its first argument is a code, its state has the byte order."""
 
 
 def _encode(text: str, encoding: str) -> str:
@@ -70,10 +66,10 @@ def _encode(text: str, encoding: str) -> str:
 
 
 GLOBALS = {
-    "numpy.core.multiarray _reconstruct": _Array,
-    "numpy._core.multiarray _reconstruct": _Array,  # since NumPy 2
-    "numpy ndarray": _Array,
-    "numpy dtype": _Dtype,
+    "numpy.core.multiarray _reconstruct": _Record,
+    "numpy._core.multiarray _reconstruct": _Record,  # since NumPy 2
+    "numpy ndarray": _Record,
+    "numpy dtype": _Record,
     "_codecs encode": _encode,
 }
 
@@ -162,10 +158,10 @@ def _split(pair: object, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
 
 def _values(array: object, code: str) -> NDArray[Any]:
     """Return the recorded array, which must have the dtype `code`; read-only."""
-    if not isinstance(array, _Array):
+    if not isinstance(array, _Record):
         raise TypeError(f"it has a {type(array).__name__}, not an array")
     _, shape, dtype, by_columns, text = _items(array.state, 5)
-    if not isinstance(dtype, _Dtype) or dtype.arguments[:1] != (code,):
+    if not isinstance(dtype, _Record) or dtype.arguments[:1] != (code,):
         raise ValueError(f"it has an array that is not of {code}")
     _, order, *_ = _items(dtype.state, 8)
     if order not in ("<", ">") or by_columns or not isinstance(text, str):
