@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-# What compiled libraries, and Python itself, report when memory runs out.
+# Messages of compiled libraries, and of Python itself, when memory runs out.
 NO_MEMORY = (
     "cannot allocate memory",
     "error return without exception set",

@@ -5,9 +5,8 @@ and `models/baseline.safetensors`. Writes a JSON file:
 
 - `models`: for each model the number of trainings `n`, and mean and standard deviation
   of its accuracy, `valid` and `test`. The baseline does not depend on a seed: n is 1;
-- `pairs`: for each pair of models, the difference of their accuracies on the validation
-  images, `one` - `other` (mean and standard deviation over the seeds), and McNemar's
-  test of the models with the first seed.
+- `pairs`: for each two models, the difference of their accuracies in validation, and
+  McNemar's test (see `compare`).
 
 The test set only shows the spread: no model is chosen or compared by it. A suspiciously
 good model is refused, and nothing is written.
@@ -50,10 +49,9 @@ def compare_seeds(
     """Return `models` and `pairs` of the report.
 
     Args:
-        trials: for each model, by seed. All models have the same seeds, or a single
-            trial with the seed None, which is compared with every seed of the others.
-        suspicious: the accuracy on the test set above which a linear model is refused;
-            None: no limit.
+        trials: for each model, by seed. A single trial with the seed None is compared
+            with every seed of the others.
+        suspicious: a linear model with a higher accuracy on the test set is refused.
 
     Raises:
         BadInput: a training diverged, or a model is suspiciously good.

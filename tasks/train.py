@@ -91,11 +91,9 @@ def train(
 
 
 def start(seed: int, variant: ResolvedVariant, data: Data, n_classes: int) -> Training:
-    """Return the training of a variant before its first epoch.
-
-    Three generators make every variant see the same batches, independent of its
-    initial parameters and random shifts.
-    """
+    """Return the training of a variant before its first epoch."""
+    # Three generators: every variant sees the same batches, whatever random numbers its
+    # initial parameters and its shifts take.
     initial, order, shifts = (
         torch.Generator().manual_seed(int(number))
         for number in np.random.SeedSequence(seed).generate_state(3)

@@ -11,11 +11,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def choose(setting: Device, section: str) -> "torch.device":
-    """Return the device that `<section>.device` of params.yaml asks for.
-
-    Raises:
-        BadInput: the setting is `cuda`, and there is no CUDA device.
-    """
+    """Return the device for the setting `<section>.device` of params.yaml."""
     import torch  # noqa: PLC0415  # 1.5 s, and settings need only the names above
 
     available = torch.cuda.is_available()

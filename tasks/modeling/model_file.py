@@ -40,11 +40,9 @@ class Description(Facts):
     """The metadata of a model: the facts about its training data, and these.
 
     Attributes:
-        architecture: determines the tensors and the computation of scores.
         link: converts scores into probabilities: `softmax`, or `one-vs-rest` (a
             logistic function of each, divided by their sum, as in scikit-learn).
         parameters: of the training.
-        calibration: of the probabilities; None before it is measured.
     """
 
     architecture: Architecture = "linear"
@@ -108,10 +106,7 @@ def calibrated(model: Model, valid: Split) -> Model:
 
 
 def log_softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return `scores - log(sum(exp(scores)))` of each row, without overflow.
-
-    For logarithms of positive numbers, this normalizes the numbers to a sum of 1.
-    """
+    """Return `scores - log(sum(exp(scores)))` of each row, without overflow."""
     shifted = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
@@ -138,7 +133,6 @@ def load(path: Path) -> Model:
     Raises:
         Outdated: an earlier version of this project wrote the file.
         BadInput: the file is not one that `save` writes, or has invalid weights.
-        FileNotFoundError: there is no such file.
     """
     if path.stat().st_size > MAX_BYTES:
         raise BadInput(f"{path} has more than {MAX_BYTES:,} bytes; train it again.")

@@ -38,14 +38,10 @@ class Window(NamedTuple):
 
 
 class Data:
-    """One split, on a device.
+    """Images, uint8 (N, rows, columns), and labels, int64 (N,), for a device.
 
-    Args:
-        images: uint8 (N, rows, columns), in memory or mapped from a file.
-        labels: int64 (N,).
-        scale: converts pixels into inputs.
-        device: a GPU holds all images; for the CPU, splits larger than a window stay in
-            the file.
+    A GPU holds all images. For the CPU, if there are more than a window, they stay in
+    the file that they are mapped from.
     """
 
     def __init__(
@@ -112,15 +108,12 @@ class Data:
 
 
 class Training:
-    """The training of a network.
+    """The training of a network that maps inputs to log-probabilities.
 
     Args:
-        network: maps inputs to log-probabilities.
         gradient: see `tasks.training.losses`.
-        optimizer: of the network's parameters.
         order: shuffles the images; a generator on the CPU.
         schedule: returns the learning rate of a step, counted from 0; None: constant.
-        shifts: random shifts of the images; None: none.
 
     Attributes:
         loss: of each batch so far, (batches,).
@@ -250,11 +243,7 @@ class _Recording:
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: Data) -> float:
-    """Return the share of `data` that the network classifies correctly.
-
-    Meanwhile the network is in evaluation mode: batch normalization uses its running
-    statistics and does not change them.
-    """
+    """Return the share of `data` that the network, in evaluation mode, gets right."""
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     before = network.training
     network.eval()

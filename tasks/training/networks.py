@@ -67,49 +67,31 @@ def build(
     if layer == "scratch":
         return Scratch(*last, generator=generator)
     parts: list[nn.Module] = []
-    if architecture == "cnn":
-        parts.append(nn.Unflatten(1, (1, *shape)))
-        for size in hidden:
-            parts += _convolution(size, generator)
-        parts.append(nn.Flatten())
-    else:
-        for size in hidden:
-            parts += [_dense(size, generator), nn.ReLU()]
-    network = nn.Sequential(*parts, _dense(last, generator), nn.LogSoftmax(dim=1))
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global one
+        if architecture == "cnn":
+            parts.append(nn.Unflatten(1, (1, *shape)))
+            for outputs, inputs, kernel, _ in hidden:
+                # No bias: batch normalization would subtract it again.
+                parts += [
+                    nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+                    nn.BatchNorm2d(outputs),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2),
+                ]
+            parts.append(nn.Flatten())
+        else:
+            for inputs, outputs in hidden:
+                parts += [nn.Linear(inputs, outputs), nn.ReLU()]
+        output = nn.Linear(last[0], last[1])
+        network = nn.Sequential(*parts, output, nn.LogSoftmax(dim=1))
+    for part in network:
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            bound = part.weight[0].numel() ** -0.5  # as torch's constructors
+            for parameter in part.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
     # Convolutions are nearly twice as fast with the channels last in memory.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def _dense(size: tuple[int, ...], generator: torch.Generator | None) -> nn.Module:
-    """Return a dense layer, (inputs, outputs)."""
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, *size)
-    _initialize([linear.weight, linear.bias], size[0], generator)
-    return linear
-
-
-def _convolution(
-    size: tuple[int, ...], generator: torch.Generator | None
-) -> list[nn.Module]:
-    """Return a convolution, (outputs, inputs, kernel, kernel), and what follows it.
-
-    It has no bias: batch normalization would subtract it again.
-    """
-    outputs, inputs, kernel, _ = size
-    convolution = nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, bias=False
-    )
-    _initialize([convolution.weight], inputs * kernel**2, generator)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
-
-
-def _initialize(
-    parameters: list[Tensor], inputs: int, generator: torch.Generator | None
-) -> None:
-    """Draw initial values for a layer whose every output has `inputs` inputs."""
-    bound = inputs**-0.5  # torch's default, which draws from the global generator
-    for parameter in parameters:
-        nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
 
 @torch.no_grad()

@@ -5,13 +5,8 @@ This module does not import torch, so commands that only read settings start fas
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    model_validator,
-)
+import pydantic
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from tasks.modeling.architectures import Architecture
 from tasks.modeling.devices import Device
@@ -44,7 +39,7 @@ class Variant(Settings):
     epochs: Count | None = None
     batch_size: Count | None = None
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _settings_go_together(self) -> Self:
         if self.architecture != "linear" and self.layer != "sequential":
             raise ValueError(
@@ -58,7 +53,7 @@ class Variant(Settings):
 
 
 class ResolvedVariant(Variant):
-    """A variant with the defaults of the section filled in."""
+    """A variant with epochs and batch size filled in from the section."""
 
     epochs: Count
     batch_size: Count
@@ -69,10 +64,8 @@ class Train(Settings):
 
     Attributes:
         seed: determines the initial parameters and the order of the images.
-        epochs: passes over the training images.
         batch_size: images per step; the last batch of an epoch may be smaller.
         device: `auto` is CUDA if it is available.
-        variants: the networks, by name.
     """
 
     seed: NonNegativeInt
@@ -82,11 +75,7 @@ class Train(Settings):
     variants: dict[Word, Variant] = Field(min_length=1)
 
     def resolve(self, name: str) -> ResolvedVariant:
-        """Return a variant with the section's defaults filled in.
-
-        Raises:
-            BadInput: there is no such variant.
-        """
+        """Return the variant `name`, or raise BadInput if there is none."""
         if name not in self.variants:
             raise BadInput(
                 f"`train.variants` in params.yaml has no {name!r}; it has "

@@ -65,12 +65,7 @@ def save(path: Path, trial: Trial) -> None:
 
 
 def load(path: Path) -> Trial:
-    """Read the trial at `path`.
-
-    Raises:
-        BadInput: the file is not a trial.
-        FileNotFoundError: there is no such file.
-    """
+    """Read the trial at `path`, or raise BadInput if it is not one."""
     try:
         return Trial.model_validate_json(files.read_bytes(path, MAX_BYTES))
     except ValidationError:

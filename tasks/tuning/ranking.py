@@ -32,9 +32,7 @@ def table(trials: Mapping[Point, Trial]) -> pd.DataFrame:
 
 
 def conclusion(table: pd.DataFrame, train: Train) -> str:
-    """Say in two lines which setting did best and how to run it.
-
-    The best setting is the one with the highest mean of those that never diverged.
+    """Say in two lines which setting is best, of those that never diverged.
 
     Raises:
         BadInput: every setting diverged.
