@@ -107,7 +107,7 @@ def mean_and_sd(
 def compare(
     one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]
 ) -> dict[str, float | None]:
-    """Compare two models: is each image correct, (seeds, images) or (1, images).
+    """Compare two models by the images they classify correctly, (seeds, images).
 
     Returns:
         `difference`: of the accuracies, one - other, mean over the seeds; its `sd`; and

@@ -4,8 +4,8 @@ Reads `data/normalized/` and writes a trial: accuracies, and which validation im
 are classified correctly (see `tasks.trials.trial`). The model is not saved. A training
 that diverges is a result like any other.
 
-With `--test` the accuracy on the test images is measured too. Sweeps do without: they
-choose settings by the results.
+With `--test`, the accuracy on the test images is measured too. Sweeps leave it out,
+because they choose settings by the results.
 """
 
 from pathlib import Path

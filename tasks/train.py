@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -25,12 +24,8 @@ from tasks.modeling.model_file import Description, Model
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, Parameters, load
 from tasks.training import networks
-from tasks.training.augmentation import RandomShifts
 from tasks.training.checkpoints import Checkpoint
-from tasks.training.loop import Data, Training
-from tasks.training.losses import METHODS
-from tasks.training.lr_schedule import one_cycle
-from tasks.training.optimizers import Optimizer
+from tasks.training.loop import Data, Training, start
 from tasks.training.settings import ResolvedVariant, Train
 
 NORMALIZED = Path("data/normalized")
@@ -90,43 +85,10 @@ def train(
     return model_file.calibrated(model, valid_split), training
 
 
-def start(seed: int, variant: ResolvedVariant, data: Data, n_classes: int) -> Training:
-    """Return the training of a variant before its first epoch."""
-    # Three generators: every variant sees the same batches, whatever random numbers its
-    # initial parameters and its shifts take.
-    initial, order, shifts = (
-        torch.Generator().manual_seed(int(number))
-        for number in np.random.SeedSequence(seed).generate_state(3)
-    )
-    network = networks.build(
-        variant.architecture, variant.layer, data.shape, n_classes, initial
-    ).to(data.device)
-    learning_rate = variant.learning_rate
-    optimizer = Optimizer(
-        variant.update,
-        list(network.parameters()),
-        learning_rate,
-        variant.momentum,
-        variant.weight_decay,
-    )
-    steps = variant.epochs * data.batches(variant.batch_size)
-    cycle = partial(one_cycle, total_steps=steps, max_learning_rate=learning_rate)
-    return Training(
-        network,
-        METHODS[variant.gradient],
-        optimizer,
-        order,
-        schedule=cycle if variant.schedule == "one_cycle" else None,
-        shifts=RandomShifts(variant.shift, data.shape, shifts)
-        if variant.shift
-        else None,
-    )
-
-
 def _model(
     network: nn.Module, facts: Facts, variant: ResolvedVariant, parameters: Parameters
 ) -> Model:
-    """Return what is saved of a trained network."""
+    """Return the model of a trained network."""
     tensors = networks.tensors(network)
     return Model(
         tensors={name: tensor.numpy() for name, tensor in tensors.items()},
@@ -140,7 +102,7 @@ def _model(
 
 
 def _write(name: str, model: Model, training: Training) -> None:
-    """Write the history, then the model: where there is a model, its history is."""
+    """Write the history, then the model: a model never lacks its history."""
     loss = (f"{batch},{loss:.9g}\n" for batch, loss in enumerate(training.loss))
     accuracy = (
         f"{epoch},{train:.6f},{valid:.6f}\n"

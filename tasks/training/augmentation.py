@@ -1,5 +1,7 @@
 """Random shifts of the training images, by a few pixels."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -7,19 +9,17 @@ from torch.nn import functional
 from tasks.modeling.architectures import Shape
 
 
+@dataclass
 class RandomShifts:
     """Uniform random shifts, up, down, left and right, by up to `max_pixels`."""
 
-    def __init__(
-        self, max_pixels: int, shape: Shape, generator: torch.Generator
-    ) -> None:
-        self.generator = generator
-        self._max_pixels = max_pixels
-        self._shape = shape
+    max_pixels: int
+    shape: Shape
+    generator: torch.Generator
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return every image shifted at random."""
-        limit = self._max_pixels
+        limit = self.max_pixels
         size = (len(pixels), 2)
         offsets = torch.randint(-limit, limit + 1, size, generator=self.generator)
         return self.shift(pixels, offsets.to(pixels.device))
@@ -31,11 +31,11 @@ class RandomShifts:
             pixels: uint8 (N, rows * columns).
             offsets: pixels down and right, (N, 2), on the same device.
         """
-        rows, columns = self._shape
+        rows, columns = self.shape
         images = pixels.reshape(-1, rows, columns)
-        padded = functional.pad(images, (self._max_pixels,) * 4)
+        padded = functional.pad(images, (self.max_pixels,) * 4)
         # Each row and column of the result comes from this one of the padded image.
-        starts = self._max_pixels - offsets
+        starts = self.max_pixels - offsets
         y = starts[:, 0, None] + torch.arange(rows, device=offsets.device)
         x = starts[:, 1, None] + torch.arange(columns, device=offsets.device)
         image = torch.arange(len(images), device=offsets.device)[:, None, None]

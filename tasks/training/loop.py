@@ -6,6 +6,7 @@ unless the learning rate or the images change from step to step.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from tasks.dataset.splits import Pixels, Scale
+from tasks.training import networks
 from tasks.training.augmentation import RandomShifts
+from tasks.training.losses import METHODS
+from tasks.training.lr_schedule import one_cycle
 from tasks.training.optimizers import Optimizer
+from tasks.training.settings import ResolvedVariant
 
 # Images that are shuffled and in memory at a time: 100 MB of MNIST's. A larger split is
 # read in windows of this size, each of which consists of random blocks of the file.
@@ -107,36 +112,27 @@ class Data:
         )
 
 
+@dataclass(eq=False)
 class Training:
     """The training of a network that maps inputs to log-probabilities.
 
-    Args:
+    Attributes:
         gradient: see `tasks.training.losses`.
         order: shuffles the images; a generator on the CPU.
         schedule: returns the learning rate of a step, counted from 0; None: constant.
-
-    Attributes:
         loss: of each batch so far, (batches,).
         accuracy: on the training and the validation data after each epoch, (epochs, 2).
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        gradient: Gradient,
-        optimizer: Optimizer,
-        order: torch.Generator,
-        schedule: Callable[[int], float] | None = None,
-        shifts: RandomShifts | None = None,
-    ) -> None:
-        self.network = network
-        self.loss = torch.empty(0)
-        self.accuracy = torch.empty(0, 2)
-        self._gradient = gradient
-        self._optimizer = optimizer
-        self._order = order
-        self._schedule = schedule
-        self._shifts = shifts
+    network: nn.Module
+    gradient: Gradient
+    optimizer: Optimizer
+    order: torch.Generator
+    schedule: Callable[[int], float] | None = None
+    shifts: RandomShifts | None = None
+
+    def __post_init__(self) -> None:
+        self.loss, self.accuracy = torch.empty(0), torch.empty(0, 2)
         self._steps_taken = 0
         self._recording: _Recording | None = None
 
@@ -150,10 +146,10 @@ class Training:
         """Take a step for every batch of `data`, and return the losses, (batches,)."""
         self.network.train()
         losses = []
-        for window in data.windows(self._order):
-            rows = torch.randperm(len(window.labels), generator=self._order)
+        for window in data.windows(self.order):
+            rows = torch.randperm(len(window.labels), generator=self.order)
             steps: Steps = partial(self._steps, data, window, batch_size)
-            if data.device.type == "cuda" and not (self._schedule or self._shifts):
+            if data.device.type == "cuda" and not (self.schedule or self.shifts):
                 steps = self._recording = self._recording or _Recording(steps)
             losses.append(steps(rows.to(data.device)).cpu())
         return torch.cat(losses)
@@ -167,12 +163,12 @@ class Training:
         labels = window.labels[rows].split(batch_size)
         for batch, targets in zip(rows.split(batch_size), labels, strict=True):
             pixels = window.pixels.index_select(0, batch)
-            if self._shifts:
-                pixels = self._shifts(pixels)
-            losses.append(self._gradient(self.network, data.inputs(pixels), targets))
-            if self._schedule:
-                self._optimizer.learning_rate = self._schedule(self._steps_taken)
-            self._optimizer.step()
+            if self.shifts:
+                pixels = self.shifts(pixels)
+            losses.append(self.gradient(self.network, data.inputs(pixels), targets))
+            if self.schedule:
+                self.optimizer.learning_rate = self.schedule(self._steps_taken)
+            self.optimizer.step()
             self._steps_taken += 1
             for parameter in parameters:
                 parameter.grad = None  # autograd would add to it
@@ -180,11 +176,11 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, and everything that the next epoch depends on."""
-        shifts = {"shifts": self._shifts.generator.get_state()} if self._shifts else {}
+        shifts = {"shifts": self.shifts.generator.get_state()} if self.shifts else {}
         return {
             **{f"network.{k}": v for k, v in self.network.state_dict().items()},
-            **{f"update.{k}": v for k, v in enumerate(self._optimizer.state)},
-            "order": self._order.get_state(),
+            **{f"update.{k}": v for k, v in enumerate(self.optimizer.state)},
+            "order": self.order.get_state(),
             **shifts,
             "loss": self.loss,
             "accuracy": self.accuracy,
@@ -201,9 +197,9 @@ class Training:
                 # Copied in place: files do not keep the memory layout, and torch's
                 # fused Adam fails if state and parameters differ in it.
                 tensor.copy_(saved[name])
-        self._order.set_state(saved["order"])
-        if self._shifts:
-            self._shifts.generator.set_state(saved["shifts"])
+        self.order.set_state(saved["order"])
+        if self.shifts:
+            self.shifts.generator.set_state(saved["shifts"])
         self.loss, self.accuracy = saved["loss"], saved["accuracy"]
         self._steps_taken = len(self.loss)
 
@@ -253,3 +249,36 @@ def accuracy(network: nn.Module, data: Data) -> float:
             correct += (network(data.inputs(pixels)).argmax(dim=1) == labels).sum()
     network.train(before)
     return int(correct) / len(data)
+
+
+def start(seed: int, variant: ResolvedVariant, data: Data, n_classes: int) -> Training:
+    """Return the training of a variant before its first epoch."""
+    # Three generators: every variant sees the same batches, whatever random numbers its
+    # initial parameters and its shifts take.
+    initial, order, shifts = (
+        torch.Generator().manual_seed(int(number))
+        for number in np.random.SeedSequence(seed).generate_state(3)
+    )
+    network = networks.build(
+        variant.architecture, variant.layer, data.shape, n_classes, initial
+    ).to(data.device)
+    learning_rate = variant.learning_rate
+    optimizer = Optimizer(
+        variant.update,
+        list(network.parameters()),
+        learning_rate,
+        variant.momentum,
+        variant.weight_decay,
+    )
+    steps = variant.epochs * data.batches(variant.batch_size)
+    cycle = partial(one_cycle, total_steps=steps, max_learning_rate=learning_rate)
+    return Training(
+        network,
+        METHODS[variant.gradient],
+        optimizer,
+        order,
+        schedule=cycle if variant.schedule == "one_cycle" else None,
+        shifts=RandomShifts(variant.shift, data.shape, shifts)
+        if variant.shift
+        else None,
+    )

@@ -12,10 +12,10 @@ from tiny import TRAIN, digits
 
 from tasks.modeling import architectures, model_file
 from tasks.runtime.params import BadInput, load
-from tasks.train import start, train
+from tasks.train import train
 from tasks.training import networks
 from tasks.training.checkpoints import Checkpoint
-from tasks.training.loop import Data, Training
+from tasks.training.loop import Data, Training, start
 from tasks.training.settings import Train, Variant
 
 DEFAULT = load("train", Train, ROOT / "params.yaml")
