@@ -73,7 +73,7 @@ class Model(Settings):
         own = self.description
         if images.shape[1:] != own.form.shape:
             raise BadInput(
-                f"a model takes images of {own.form.shape} pixels, not of "
+                f"The model takes images of {own.form.shape} pixels, not of "
                 f"{images.shape[1:]}; train it again."
             )
         scores = architectures.scores(
