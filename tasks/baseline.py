@@ -33,11 +33,8 @@ class Baseline(Settings):
     """Section `baseline` of params.yaml.
 
     Attributes:
-        solver: `lbfgs` (multinomial) or `liblinear` (one classifier per class).
         C_images: the inverse strength of the L2 penalty is C = C_images / len(train).
         device: only for `lbfgs`; other than `cpu` by scikit-learn's array API dispatch.
-        max_iter: the largest number of iterations.
-        tol: the stopping tolerance.
     """
 
     solver: Literal["lbfgs", "liblinear"]
