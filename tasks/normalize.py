@@ -56,13 +56,7 @@ def main() -> None:
     card = dataset_card.selected()
     settings = load("normalize", Normalize, card)
     spec = load("images", DatasetSpec, card)
-    training, test = (
-        Split(
-            idx.read(RAW / f"{part}-images-idx3-ubyte"),
-            idx.read(RAW / f"{part}-labels-idx1-ubyte"),
-        )
-        for part in ("train", "t10k")
-    )
+    training, test = idx.read_splits(RAW)
     parts, facts = normalize(training, test, spec, settings)
     splits.save(NORMALIZED, parts, facts)
     counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())

@@ -15,6 +15,7 @@ from typing import IO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.dataset.splits import Split
 from tasks.rawdata.npy import InvalidArray, check_size
 from tasks.runtime.params import BadInput
 
@@ -40,6 +41,23 @@ def read(path: Path) -> NDArray[np.uint8]:
     if not path.stat().st_size:  # an empty file can't be mapped
         return parse(b"", str(path))
     return parse(np.memmap(path, np.uint8, "r").data, str(path))
+
+
+def read_splits(folder: Path) -> tuple[Split, Split]:
+    """Return the training and test images of a folder with MNIST's four files.
+
+    Raises:
+        BadInput: a header is invalid, or does not fit its file's size.
+        FileNotFoundError: a file is missing.
+    """
+    train, test = (
+        Split(
+            read(folder / f"{part}-images-idx3-ubyte"),
+            read(folder / f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
+    return train, test
 
 
 def parse(content: bytes | memoryview, origin: str) -> NDArray[np.uint8]:
