@@ -17,7 +17,7 @@ import numpy as np
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Pixels
 from tasks.imaging import preprocess
-from tasks.imaging.segmentation import Unusable
+from tasks.imaging.segmentation import UnusableImage
 from tasks.inference import array_files
 from tasks.runtime.params import BadInput
 
@@ -86,7 +86,7 @@ def stream(inputs: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch
             for batch in _batches(file, image_spec):
                 yield batch
                 number = batch.first + len(batch.images)
-        except Unusable as error:
+        except UnusableImage as error:
             yield Batch(file.name, number, blank, {0: str(error)})
         except OSError as error:
             reason = f"it can't be read: {error.strerror or error}"
@@ -141,7 +141,7 @@ def _declared_images(path: Path) -> int:
         if path.is_file() and array_files.holds_array(path):
             with array_files.opened(path) as array:
                 return array.shape[0]
-    except (Unusable, OSError):
+    except (UnusableImage, OSError):
         pass
     return 1
 
@@ -150,11 +150,11 @@ def _batches(file: InputFile, image_spec: ImageSpec) -> Iterator[Batch]:
     """Yield the images of one file.
 
     Raises:
-        Unusable: the file is not an image or an array of images, or is truncated.
+        UnusableImage: the file is not an image or an array of images, or is truncated.
         OSError: it can't be read.
     """
     if not file.path.is_file():
-        raise Unusable("it is not a regular file")
+        raise UnusableImage("it is not a regular file")
     if array_files.holds_array(file.path):
         yield from _array_batches(file, image_spec)
         return
@@ -176,7 +176,7 @@ def _array_batches(file: InputFile, image_spec: ImageSpec) -> Iterator[Batch]:
                 images, reasons = _to_spec(buffer[:read], image_spec)
                 yield Batch(file.name, first, images, reasons)
             if read < expected:
-                raise Unusable("it is truncated")
+                raise UnusableImage("it is truncated")
 
 
 def _to_spec(images: Pixels, image_spec: ImageSpec) -> tuple[Pixels, dict[int, str]]:
@@ -200,14 +200,17 @@ def _to_spec(images: Pixels, image_spec: ImageSpec) -> tuple[Pixels, dict[int, s
 
 
 def _preprocess(
-    images: preprocess.Grey, rows: Iterable[int], image_spec: ImageSpec, out: Pixels
+    images: preprocess.Intensities,
+    rows: Iterable[int],
+    image_spec: ImageSpec,
+    out: Pixels,
 ) -> dict[int, str]:
     """Write some `rows` of `images` to `out`, preprocessed; return reasons by row."""
     reasons = {}
     for row in rows:
         try:
             out[row] = preprocess.to_spec(images[row], image_spec)
-        except Unusable as reason:
+        except UnusableImage as reason:
             out[row] = 0
             reasons[row] = str(reason)
     return reasons
