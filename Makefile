@@ -48,7 +48,7 @@ test-all: $(INSTALLED) ## run all tests: also schedules, determinism, PostgreSQL
 	cd prefect-dvc && $(PYTEST) -m ''
 
 test-faults: $(INSTALLED) ## cause every fault in every step, half an hour; writes docs/faults.md
-	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
+	python -m pytest -m "" tests/flows/test_faults.py tests/flows/test_determinism.py
 
 # The ends of the range in prefect-dvc/pyproject.toml.
 DVC_OLDEST := 3.51.0

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from samples import ROOT
 
 MEMORY = 1 << 30
 SECONDS = 30

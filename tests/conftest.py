@@ -1,87 +1,17 @@
-"""Fixtures: a small data set and a small checkout of the project.
+"""Fixtures: a small data set (`samples`), parameters, and the record of a champion."""
 
-The data set is scikit-learn's digits, enlarged to 28x28, in place of MNIST. The Prefect
-server and the small DVC project come from the tests of prefect-dvc.
-"""
-
-import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from servers import (
-    alive,
-    answers,
-    prefect_server,
-    server_environment,
-    serving_prefect,
-    start_server,
-    stop_server,
-    wait_until,
-)
+from samples import KIND, ROOT, TEST, TRAIN, VALID, idx_bytes
 from sklearn.datasets import load_digits
-from small_project import Project, built, processes, project
 
-from tasks.dataset.spec import DatasetSpec, ImageSpec
-from tasks.dataset.splits import Facts, Scale, Split
+from tasks.dataset.splits import Facts, Split
 from tasks.evaluation.metrics_file import SplitMetrics
 from tasks.normalize import Normalize, normalize
 from tasks.registry.champions import Comparison, Record, SplitSizes
-
-__all__ = [
-    "Project",
-    "alive",
-    "answers",
-    "built",
-    "prefect_server",
-    "processes",
-    "project",
-    "server_environment",
-    "serving_prefect",
-    "start_server",
-    "stop_server",
-    "wait_until",
-]
-
-ROOT = Path(__file__).parent.parent
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # What a shell starts in the background is deaf to Ctrl-C, and all that it starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-TRAIN, VALID, TEST = 1100, 300, 300
-# What MNIST's images are, and the small data set's.
-KIND = DatasetSpec(
-    title="small digits",
-    form=ImageSpec(shape=(28, 28), brightest=255, box=20),
-    classes=tuple("0123456789"),
-)
-# What the small data set's values are; the rest is as in MNIST's dataset card.
-RANGES = {
-    "counts": {"train": TRAIN + VALID, "test": TEST},
-    "class_share": [0.09, 0.11],
-    "mean_pixel": [30, 80],
-    "foreground_share": [0.18, 0.5],
-    "brightest": 220,
-}
-
-
-def facts(shape: tuple[int, int], classes: int, **scale: float) -> Facts:
-    """What there is to know of made-up images, whose classes are called 0, 1 ..."""
-    return Facts(
-        title="made up",
-        form=ImageSpec(shape=shape, brightest=255, box=None),
-        classes=tuple(map(str, range(classes))),
-        scale=Scale(**{"divisor": 256, "mean": 0.5, "std": 0.25, **scale}),
-    )
-
-
-def idx_bytes(values: np.ndarray) -> bytes:
-    """An unsigned-byte array as an IDX file, written from the format's description."""
-    header = bytes([0, 0, 0x08, values.ndim])
-    sizes = np.array(values.shape, dtype=">u4").tobytes()
-    return header + sizes + np.ascontiguousarray(values, dtype=np.uint8).tobytes()
 
 
 @pytest.fixture(scope="session")
@@ -172,28 +102,3 @@ def record() -> Record:
         ),
         recall={"0": 0.97, "5": 0.85, "9": 0.9},
     )
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory, digits) -> Path:
-    """The project itself, its data made small; nothing of it was run."""
-    # It copies the project as it stands, with what this file knows of the data.
-    from checkouts import make  # noqa: PLC0415
-
-    return make(tmp_path_factory.mktemp("small"), digits)
-
-
-@pytest.fixture(scope="session")
-def pipeline_run(small, prefect_server, tmp_path_factory) -> Path:
-    """A small checkout with two variants whose pipeline has run; don't change it."""
-    from checkouts import make_pipeline_run  # noqa: PLC0415  # as above
-
-    return make_pipeline_run(small, tmp_path_factory.mktemp("run"), prefect_server)
-
-
-@pytest.fixture
-def experimenting(pipeline_run, tmp_path) -> Path:
-    """A copy of that checkout, in which a test runs experiments."""
-    target = tmp_path / "project"
-    shutil.copytree(pipeline_run, target, symlinks=True)
-    return target

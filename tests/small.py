@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import yaml
-from conftest import ROOT
+from samples import ROOT
 
 from tasks.baseline import Baseline, baseline
 from tasks.dataset import splits

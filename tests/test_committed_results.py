@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import ROOT
+from samples import ROOT
 
 from prefect_dvc import DvcProject
 

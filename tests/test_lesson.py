@@ -4,7 +4,7 @@ import doctest
 import re
 
 import pytest
-from conftest import ROOT
+from samples import ROOT
 
 LESSON = ROOT / "docs" / "lesson.md"
 TEXT = LESSON.read_text()

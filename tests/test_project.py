@@ -12,10 +12,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import requests
 import yaml
-from conftest import ROOT
 from packaging.requirements import Requirement
+from samples import ROOT
 
 from prefect_dvc import DvcProject, Plan
 from prefect_dvc.stage_options import StageOptions
@@ -174,26 +173,6 @@ def test_prefect_uses_the_settings_in_pyproject(tmp_path):
         text=True,
     )
     assert ended.stdout.split() == ["False", "60", "False"]
-
-
-@pytest.mark.parametrize(
-    ("origin", "allowed"),
-    [("http://localhost:4200", True), ("https://evil.example", False), ("null", False)],
-)
-def test_server_refuses_requests_from_pages_of_other_sites(
-    prefect_server, origin, allowed
-):
-    asked = requests.options(
-        f"{prefect_server['PREFECT_API_URL']}/deployments/",
-        headers={
-            "Origin": origin,
-            "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "content-type",
-        },
-        timeout=10,
-    )
-    assert asked.ok is allowed
-    assert (asked.headers.get("Access-Control-Allow-Origin") == origin) is allowed
 
 
 def test_readme_figures_exist():

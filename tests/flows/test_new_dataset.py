@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from samples import ROOT
 
 from flows import new_dataset
 from tasks import baseline, download, evaluate, normalize, report, train, validate

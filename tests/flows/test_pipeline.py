@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from checkouts import clone, end, flow, git, locked, run
-from conftest import TRAIN, VALID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from samples import TRAIN, VALID
 
 from flows import pipeline
 from prefect_dvc import ProjectError

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 from checkouts import clone
-from conftest import ROOT, alive, wait_until
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -27,6 +26,8 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import Cancelling
+from samples import ROOT
+from servers import alive, wait_until
 from webserver import serving
 
 from flows.deploy import cron, deployments, notifications, services

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from checkouts import run
-from conftest import wait_until
 from prefect.client.orchestration import get_client
+from servers import wait_until
 
 from flows import seeds
 from flows.results import experiments

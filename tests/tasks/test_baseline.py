@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from samples import ROOT
 from sklearn.linear_model import LogisticRegression
 from tiny import digits
 

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT, facts
+from samples import ROOT, facts
 from small import VARIANTS, lay_out
 
 from tasks import evaluate as evaluate_step

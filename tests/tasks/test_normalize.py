@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from conftest import KIND
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import KIND
 
 from tasks.dataset.splits import Split
 from tasks.normalize import Normalize, normalize

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, facts
+from samples import ROOT, facts
 
 from tasks import report as report_step
 from tasks.baseline import Baseline, baseline

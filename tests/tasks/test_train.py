@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 import torch
 import yaml
-from conftest import ROOT
+from samples import ROOT
 from tiny import TRAIN, digits
 
 from tasks.modeling import architectures, model_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import KIND, RANGES
+from samples import KIND, RANGES
 
 from tasks.dataset.splits import Split
 from tasks.runtime.params import BadInput

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import alive, wait_until
+from servers import alive, wait_until
 
 from flows.deploy.daemons import Background, Unready
 

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from conftest import ROOT
 from prefect import flow
 from prefect.artifacts import Artifact
+from samples import ROOT
 
 from flows.results import artifacts
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from conftest import Project, answers, wait_until
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -20,6 +19,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Completed, Failed
+from servers import answers, wait_until
+from small_project import Project
 from test_remote import cached, default_remote, files
 
 from flows.results import push

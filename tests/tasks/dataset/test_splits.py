@@ -3,11 +3,11 @@ import os
 
 import numpy as np
 import pytest
-from conftest import facts
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save as to_safetensors
+from samples import facts
 
 from tasks.dataset import splits
 from tasks.dataset.splits import Scale, Split

@@ -2,7 +2,7 @@ import json
 from copy import deepcopy
 
 import pytest
-from conftest import ROOT
+from samples import ROOT
 
 from tasks.evaluation import metrics_file
 from tasks.runtime.params import BadInput

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import yaml
-from conftest import facts
+from samples import facts
 
 from tasks.evaluation import model_set
 from tasks.modeling import model_file

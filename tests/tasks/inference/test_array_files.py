@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from conftest import idx_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from samples import idx_bytes
 
 from tasks.imaging.segmentation import UnusableImage
 from tasks.inference import array_files

@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from conftest import idx_bytes
 from handmade import MNIST, WHOLE, lying, upright
 from PIL import Image
+from samples import idx_bytes
 
 from tasks.inference import image_stream
 from tasks.runtime.params import BadInput

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from box import in_a_box
-from conftest import facts
 from safetensors.numpy import save_file
+from samples import facts
 from scipy.special import log_softmax, softmax
 
 from tasks.dataset.splits import Split

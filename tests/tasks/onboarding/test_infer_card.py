@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, idx_bytes
 from PIL import Image, ImageDraw
+from samples import ROOT, idx_bytes
 
 from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.download import Download, download

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import ROOT
+from samples import ROOT
 
 from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download

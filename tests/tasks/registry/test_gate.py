@@ -4,8 +4,8 @@ from math import comb
 
 import numpy as np
 import pytest
-from conftest import facts
 from pydantic import ValidationError
+from samples import facts
 
 from tasks.dataset.splits import Split
 from tasks.modeling.model_file import Description, Model

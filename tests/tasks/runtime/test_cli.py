@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, alive, wait_until
-from disturbed import INJECTED
+from samples import ROOT
+from servers import alive, wait_until
 from threadpoolctl import threadpool_info
 
 import tasks
@@ -239,7 +239,9 @@ def begins(
     asked = {"program": "train.py", "moment": "start", "fault": fault}
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(INJECTED), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT / "tests" / "flows" / "injected"), str(ROOT)]
+        ),
         "FAULT": json.dumps({**asked, "notes": str(folder)}),
         **more,
     }

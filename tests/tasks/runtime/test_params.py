@@ -5,10 +5,10 @@ from typing import Annotated
 import pytest
 import yaml
 from box import in_a_box
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
+from samples import ROOT
 
 from flows.deploy.cron import Schedule
 from tasks.baseline import Baseline

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from conftest import ROOT
 from dvc.utils.serialize import load_yaml, parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import ROOT
 
 from tasks.runtime import yaml_text
 

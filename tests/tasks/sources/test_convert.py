@@ -11,8 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 from box import in_a_box
-from conftest import ROOT, idx_bytes
 from PIL import Image
+from samples import ROOT, idx_bytes
 
 from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.download import Download, download

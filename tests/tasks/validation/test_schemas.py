@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 import yaml
-from conftest import KIND
 from pandera.config import config_context
 from pandera.errors import SchemaError
+from samples import KIND
 
 from tasks.runtime.params import BadInput, load
 from tasks.validation import schemas

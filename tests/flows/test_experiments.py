@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkouts import edit, end, git, run
-from conftest import ROOT
+from samples import ROOT
 
 EXPERIMENTS = ROOT / "experiments"
 UP_TO_DATE = "Data and pipelines are up to date.\n"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 from checkouts import end, git, locked
-from conftest import wait_until
+from servers import wait_until
 
 pytestmark = pytest.mark.xdist_group("server")
 

@@ -32,14 +32,9 @@ from typing import NamedTuple
 
 import pytest
 from checkouts import git
-from conftest import (
-    ROOT,
-    server_environment,
-    start_server,
-    stop_server,
-    wait_until,
-)
 from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, VARIANT, Case, Engine, Lab
+from samples import ROOT
+from servers import server_environment, start_server, stop_server, wait_until
 
 pytestmark = pytest.mark.xdist_group("faults")  # all tests share one lab
 

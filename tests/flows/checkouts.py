@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from conftest import RANGES, ROOT, VALID, idx_bytes
+from samples import RANGES, ROOT, VALID, idx_bytes
 from small import VARIANTS
 
 SOURCES = [

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import yaml
 from checkouts import edit, git
-from conftest import wait_until
+from servers import wait_until
 
 from tasks.registry import champions
 from tasks.registry.champions import CARD, FILE, HISTORY, RECORD
