@@ -6,8 +6,7 @@ from pathlib import Path
 
 from prefect_dvc.cores import Cores
 from prefect_dvc.processes import Processes, environment
-from prefect_dvc.progress import Listener
-from prefect_dvc.run_log import run_log
+from prefect_dvc.progress import Listener, run_log
 
 
 class Commands:
@@ -49,7 +48,7 @@ class Commands:
             Stopped: the run was stopped.
         """
         lines: list[str] = []
-        show = on_line or Listener(self._name, run_log().info)
+        show = on_line or Listener(self._name, run_log())
 
         def listen(line: str) -> None:
             lines.append(line)

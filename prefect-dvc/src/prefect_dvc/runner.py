@@ -1,5 +1,6 @@
 """The flow behind `prefect-dvc run` and `prefect-dvc deploy`."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -8,8 +9,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from prefect_dvc.errors import PrefectDvcError
-from prefect_dvc.events import Events
 from prefect_dvc.project import DvcProject
+from prefect_dvc.results import Events
 
 FLOW_NAME = "prefect-dvc"
 
@@ -17,7 +18,7 @@ FLOW_NAME = "prefect-dvc"
 def _run_name() -> str:
     """Name a run after the project's folder and the targets."""
     parameters = flow_run.parameters
-    folder = str(parameters["folder"]).rstrip("/").rpartition("/")[2]
+    folder = Path(parameters["folder"]).name
     return " ".join([folder, *(parameters.get("targets") or [])])
 
 
@@ -39,7 +40,7 @@ def run_project(
         options: those of `dvc repro` that are on, such as `{"force": true}`.
         jobs: how many stages run at a time; the number of cores if None.
         wait: wait while another run works in the project; otherwise fail at once.
-        events: is told what happens, while it does.
+        events: receives the events of the run.
     """
     try:
         project = DvcProject(folder, jobs=jobs, wait=wait)
@@ -50,5 +51,4 @@ def run_project(
             events.finished(result)
     except PrefectDvcError as error:
         return Failed(message=str(error))
-    ended = Completed if result.ok else Failed
-    return ended(message=result.summary)
+    return (Completed if result.ok else Failed)(message=result.summary)
