@@ -2,7 +2,7 @@
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_dvc.progress import Listener
+from prefect_dvc.commands import Listener
 
 
 def test_lines_that_are_not_progress_go_to_the_log():

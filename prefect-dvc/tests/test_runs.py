@@ -341,4 +341,4 @@ def test_stages_outside_the_graph_of_targets_are_not_visited(project):
 
 def runs_left(project):
     plan = DvcProject(project.root).plan()
-    return {stage.name for stage in plan.with_action(Action.RUN)}
+    return {stage.name for stage in plan if stage.action is Action.RUN}

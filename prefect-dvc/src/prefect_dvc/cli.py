@@ -92,40 +92,17 @@ def _run_flow(options: RunOptions, parsed: argparse.Namespace) -> int:
     from prefect_dvc.preload import start_preloading  # noqa: PLC0415  # before Prefect
 
     start_preloading(Path.cwd())
-    from prefect.settings import (  # noqa: PLC0415  # takes a second
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-        temporary_settings,
-    )
-
-    from prefect_dvc.display import shown  # noqa: PLC0415  # imports Prefect
-    from prefect_dvc.runner import run_project  # noqa: PLC0415  # as above
-    from prefect_dvc.server import connected  # noqa: PLC0415  # as above
+    from prefect_dvc.runner import run_in_terminal  # noqa: PLC0415  # imports Prefect
 
     gc.freeze()
     gc.enable()
-    settings = temporary_settings(
-        {
-            # Heartbeats show that a run on a worker is alive; here its user sees it.
-            # The flow would wait for their thread, up to a second.
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            # A temporary server needs longer than 20 s on a busy machine, and reports
-            # an error where it can't send its statistics.
-            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        }
+    state = run_in_terminal(
+        Path.cwd(),
+        options,
+        jobs=parsed.jobs,
+        wait=parsed.wait,
+        verbose=parsed.verbose,
     )
-    with connected(), settings, shown(verbose=parsed.verbose) as events:
-        state = run_project(
-            str(Path.cwd()),
-            list(options.targets) or None,
-            options.enabled(),
-            parsed.jobs,
-            wait=parsed.wait,
-            events=events,
-            return_state=True,
-        )
     if not state.is_completed():
         print(f"prefect-dvc: {state.message}", file=sys.stderr)
         return 1

@@ -21,12 +21,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.stage.cache import RunCacheNotSupported
-from dvc.stage.run import (
-    _enforce_cmd_list,
-    _make_cmd,
-    get_executable,
-    prepare_kwargs,
-)
+from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc_data.hashfile.cache import DiskError
 
 from prefect_dvc.atomic_files import AtomicRwlock, repair_rwlock
@@ -62,7 +57,13 @@ def _locked(
         said = False
         while True:
             try:
-                with self._lock():
+                # One thread at a time, and no other DVC command.
+                with (
+                    self._mutex,
+                    _as_project_errors(),
+                    lock_repo(self._repo),
+                    self._repo.scm_context(quiet=True),
+                ):
                     return method(self, *args, **kwargs)
             except ProjectBusy as busy:
                 # A frozen stage may read what another stage of this run writes.
@@ -204,17 +205,6 @@ class DvcRepo:
                 "result was not recorded; run the pipeline again."
             )
         self._reproduction.save(stage)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Hold the repository, freshly read; only this thread may use it."""
-        with (
-            self._mutex,
-            _as_project_errors(),
-            lock_repo(self._repo),
-            self._repo.scm_context(quiet=True),
-        ):
-            yield
 
 
 @contextmanager

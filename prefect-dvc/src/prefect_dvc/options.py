@@ -18,36 +18,18 @@ class RunOptions:
 
     targets: tuple[str, ...] = ()
     glob: Annotated[bool, "targets may hold shell-style wildcards"] = False
-    recursive: Annotated[bool, "run all stages in folders named as targets", "-R"] = (
-        False
-    )
-    single_item: Annotated[
-        bool, "run only the targets, not the stages that they need", "-s"
-    ] = False
-    downstream: Annotated[
-        bool, "start from the targets, and run the stages that need them"
-    ] = False
-    pipeline: Annotated[
-        bool, "run the whole pipelines that the targets belong to", "-p"
-    ] = False
+    recursive: Annotated[bool, "run all stages in target folders", "-R"] = False
+    single_item: Annotated[bool, "run nothing but the targets", "-s"] = False
+    downstream: Annotated[bool, "run the targets and the stages that need them"] = False
+    pipeline: Annotated[bool, "run the targets' whole pipelines", "-p"] = False
     all_pipelines: Annotated[bool, "run all pipelines of the repository", "-P"] = False
     force: Annotated[bool, "run stages even if they are unchanged", "-f"] = False
     force_downstream: Annotated[bool, "run the stages that need a changed one"] = False
-    allow_missing: Annotated[
-        bool, "skip stages with missing data but no other changes"
-    ] = False
-    no_run_cache: Annotated[
-        bool, "run commands even if the run cache has their result"
-    ] = False
-    keep_going: Annotated[
-        bool, "after a failure, run the stages that don't need it", "-k"
-    ] = False
-    ignore_errors: Annotated[
-        bool, "after a failure, run all other stages; the run does not fail"
-    ] = False
-    pull: Annotated[
-        bool, "download missing data and the run cache from the default remote"
-    ] = False
+    allow_missing: Annotated[bool, "skip stages with nothing but missing data"] = False
+    no_run_cache: Annotated[bool, "don't restore results from the run cache"] = False
+    keep_going: Annotated[bool, "after a failure, run independent stages", "-k"] = False
+    ignore_errors: Annotated[bool, "after a failure, run all other stages"] = False
+    pull: Annotated[bool, "download missing data from the default remote"] = False
     no_commit: Annotated[bool, "don't put outputs into the cache"] = False
 
     @property

@@ -91,10 +91,6 @@ class PlannedStage:
 class Plan(StageList[PlannedStage]):
     """The stages that a run would visit; `str(plan)` is a table."""
 
-    def with_action(self, action: Action) -> list[PlannedStage]:
-        """Return the stages with this action."""
-        return [stage for stage in self if stage.action is action]
-
     def __str__(self) -> str:
         rows = [
             [

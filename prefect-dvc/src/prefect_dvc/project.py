@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
 
-from prefect_dvc.commands import Commands
+from prefect_dvc.commands import Commands, run_log
 from prefect_dvc.cores import Cores, available_cores
 from prefect_dvc.dvc_repo import DvcRepo
 from prefect_dvc.errors import ProjectBusy, RunFailed
@@ -21,7 +21,6 @@ from prefect_dvc.plan import Plan
 from prefect_dvc.planning import plan, project_root
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
-from prefect_dvc.progress import run_log
 from prefect_dvc.results import Events, Outcome, RunResult
 from prefect_dvc.server import retry_connection
 from prefect_dvc.stage_tasks import Hook, ProjectRun
@@ -32,9 +31,10 @@ LOCK_POLL_SECONDS = 0.2
 class DvcProject:
     """A DVC project: a folder inside a DVC repository.
 
-    Stages are named and targets are understood as by `dvc repro` in that folder. The
-    methods raise `ProjectError` if DVC refuses the project or a target, and
-    `ProjectBusy` if another run or DVC command is at work and `wait` is false.
+    Stages, targets and options have the names that they have for `dvc repro` in that
+    folder; `RunOptions` lists the options. The methods raise `ProjectError` if DVC
+    refuses the project or a target, and `ProjectBusy` if another run or DVC command is
+    at work and `wait` is false.
 
     Args:
         folder: of the project, usually the one with dvc.yaml.
@@ -52,12 +52,7 @@ class DvcProject:
         self._hooks: list[tuple[str, Hook]] = []
 
     def plan(self, targets: Sequence[str] | str | None = None, **options: bool) -> Plan:
-        """Return what a run would do and why; change nothing.
-
-        Args:
-            targets: as for `dvc repro`.
-            options: see `RunOptions`.
-        """
+        """Return what a run would do and why; change nothing."""
         return plan(self.folder, RunOptions.of(targets, **options), wait=self.wait)
 
     def run(
@@ -69,13 +64,8 @@ class DvcProject:
     ) -> RunResult:
         """Run the stages in the current flow, or in a flow of their own.
 
-        Args:
-            targets: as for `dvc repro`.
-            raise_on_failure: raise if a stage fails; otherwise look at the result.
-            options: see `RunOptions`.
-
         Raises:
-            RunFailed: a stage failed.
+            RunFailed: a stage failed, and `raise_on_failure` is true.
         """
         if FlowRunContext.get() is None:
             # Without the characters that Prefect refuses.
@@ -100,12 +90,8 @@ class DvcProject:
         """Yield a run whose stages can be submitted beside other tasks of the flow.
 
         One run at a time works in a repository. The current directory is the project's
-        folder meanwhile. Commands that still run at the end are stopped.
-
-        Args:
-            targets: as for `dvc repro`.
-            events: receives the events of the run.
-            options: see `RunOptions`.
+        folder meanwhile. Commands that still run at the end are stopped. `events`
+        receives the events of the run.
         """
         chosen = RunOptions.of(targets, **options)
         with chdir(self.folder), Processes() as processes:
@@ -143,8 +129,7 @@ class DvcProject:
     def on_stage(self, select: str = "*") -> Callable[[Hook], Hook]:
         """Decorate a function to be called with each `StageResult`, in its task.
 
-        Args:
-            select: a pattern of stage names, such as `train@*`.
+        `select` is a pattern of stage names, such as `train@*`.
         """
 
         def register(hook: Hook) -> Hook:
@@ -155,11 +140,7 @@ class DvcProject:
 
     @contextmanager
     def commands(self, name: str) -> Iterator[Commands]:
-        """Yield `Commands` for a task that needs no stage and no lock.
-
-        Args:
-            name: of the task.
-        """
+        """Yield `Commands` for the task `name`, which needs no stage and no lock."""
         with Processes() as processes:
             yield Commands(name, processes, Cores(self.jobs, {}, {}))
 

@@ -6,11 +6,20 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from prefect.states import Completed, Failed
 
+from prefect_dvc.display import shown
 from prefect_dvc.errors import PrefectDvcError
+from prefect_dvc.options import RunOptions
 from prefect_dvc.project import DvcProject
 from prefect_dvc.results import Events
+from prefect_dvc.server import connected
 
 FLOW_NAME = "prefect-dvc"
 
@@ -52,3 +61,31 @@ def run_project(
     except PrefectDvcError as error:
         return Failed(message=str(error))
     return (Completed if result.ok else Failed)(message=result.summary)
+
+
+def run_in_terminal(
+    folder: Path, options: RunOptions, *, jobs: int | None, wait: bool, verbose: bool
+) -> State[Any]:
+    """Run the stages of a DVC project, and show the run in the terminal."""
+    settings = temporary_settings(
+        {
+            # Heartbeats show that a run on a worker is alive; here its user sees it.
+            # The flow would wait for their thread, up to a second.
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            # A temporary server needs longer than 20 s on a busy machine, and reports
+            # an error where it can't send its statistics.
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        }
+    )
+    with connected(), settings, shown(verbose=verbose) as events:
+        state: State[Any] = run_project(
+            str(folder),
+            list(options.targets) or None,
+            options.enabled(),
+            jobs,
+            wait=wait,
+            events=events,
+            return_state=True,
+        )
+    return state

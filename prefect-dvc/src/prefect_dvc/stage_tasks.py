@@ -19,7 +19,7 @@ from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_dvc import history
-from prefect_dvc.commands import Commands
+from prefect_dvc.commands import Commands, Listener, run_log
 from prefect_dvc.cores import Cores
 from prefect_dvc.dvc_repo import DvcRepo
 from prefect_dvc.errors import (
@@ -31,20 +31,15 @@ from prefect_dvc.errors import (
 )
 from prefect_dvc.options import RunOptions
 from prefect_dvc.processes import Processes, environment
-from prefect_dvc.progress import Listener, run_log
 from prefect_dvc.reproduction import OpenStage
 from prefect_dvc.results import Events, Outcome, RunResult, StageResult
 from prefect_dvc.selection import SelectedStage
 from prefect_dvc.stage_options import StageOptions
 
-UNAVAILABLE = "Unavailable"
+UNAVAILABLE = "Unavailable"  # the state of a task that runs again
 
 Hook = Callable[[StageResult], object]
 Ended = tuple[StageResult, State[Any]]
-
-
-class _NotStarted(Exception):
-    """A stage was not started, because another one failed."""
 
 
 class ProjectRun:
@@ -125,13 +120,14 @@ class ProjectRun:
         """
         needed = list(self._stages) if upstream is None else upstream
         needed = [needed] if isinstance(needed, str) else needed
+        commands = Commands(name, self._processes, self._cores)
         task = _task(
-            lambda: body(Commands(name, self._processes, self._cores)),
-            name=name,
-            run_name=name,
+            lambda: body(commands),
+            name,
+            name,
             description=description,
             retries=len(retry_delay_seconds),
-            retry_delay_seconds=list(retry_delay_seconds),
+            retry_delay_seconds=list(retry_delay_seconds) or None,
         )
         future: PrefectFuture[Any] = task.submit(
             wait_for=[self._stages[stage] for stage in needed], return_state=False
@@ -148,15 +144,6 @@ class ProjectRun:
             errors_ignored=self._options.ignore_errors,
         )
 
-    def states(self) -> list[State[Any]]:
-        """Wait for all submitted stages; return the states of their tasks."""
-        self.wait()
-        return [future.state for future in self._stages.values()]
-
-    def stop(self) -> None:
-        """Stop every command of the run; stages that wait for a core don't start."""
-        self._processes.stop()
-
     def finish(self) -> None:
         """Wait for every task of the run; record how long the stages took."""
         for future in (*self._stages.values(), *self._others):
@@ -168,22 +155,18 @@ class ProjectRun:
         options, stage = self._stage_options[name], self._selected[name]
         task = _task(
             self._run,
-            name=name.partition("@")[0],
-            run_name=name,
+            name.partition("@")[0],
+            name,
             description=stage.description,
             tags=options.tags,
             retries=options.retries,
-            retry_delay_seconds=options.retry_delay_seconds,
+            retry_delay_seconds=options.retry_delay_seconds or None,
         )
-        needed = [self._stages[up] for up in stage.upstream]
-        ended = [self._stages[up] for up in stage.after]
+        needed: list[Any] = [self._stages[up] for up in stage.upstream]
         if self._options.ignores_upstream:
-            needed, ended = [], needed + ended
-        self._stages[name] = task.submit(
-            name,
-            wait_for=[*needed, *map(allow_failure, ended)],
-            return_state=False,
-        )
+            needed = list(map(allow_failure, needed))
+        needed += [allow_failure(self._stages[up]) for up in stage.after]
+        self._stages[name] = task.submit(name, wait_for=needed, return_state=False)
 
     def _run(self, name: str) -> State[Any]:
         """Run one stage, as the body of its task."""
@@ -204,17 +187,14 @@ class ProjectRun:
     def _attempt(self, name: str) -> Ended:  # noqa: PLR0911  # one for each kind of end
         try:
             self._processes.pause(0)
-            self._refuse_after_failure()
+            if skipped := self._skipped(name):
+                return skipped
             if not self._repo.must_run(name, force=name in self._forced):
                 return self._bring_up_to_date(name)
             # Before the stage is opened, which removes its outputs.
             cores = self._stage_options[name].cores
             with self._cores.held(name, cores, pause=self._processes.pause):
-                self._refuse_after_failure()
-                return self._bring_up_to_date(name)
-        except _NotStarted as reason:
-            result = StageResult(name, Outcome.SKIPPED, 0, str(reason))
-            return result, Cancelled(name="Skipped", message=result.message)
+                return self._skipped(name) or self._bring_up_to_date(name)
         except CommandFailed as failure:
             retry = failure.status == os.EX_TEMPFAIL
             return _failed(name, failure.reason, UNAVAILABLE if retry else "Failed")
@@ -227,26 +207,30 @@ class ProjectRun:
         except OSError as error:
             return _failed(name, describe_system_error(error))
 
-    def _refuse_after_failure(self) -> None:
-        """Raise `_NotStarted` after a failure, unless the options say to go on."""
-        if self._failed and not self._options.goes_on:
-            raise _NotStarted(f"Not started, because {self._failed} failed.")
+    def _skipped(self, name: str) -> Ended | None:
+        """Return the end of a stage that does not start, because another one failed."""
+        if self._failed is None or self._options.goes_on:
+            return None
+        message = f"Not started, because {self._failed} failed."
+        result = StageResult(name, Outcome.SKIPPED, 0, message)
+        return result, Cancelled(name="Skipped", message=message)
 
     def _bring_up_to_date(self, name: str) -> Ended:
         with self._repo.opened(name, force=name in self._forced) as stage:
-            ended = self._execute(name, stage)
+            if stage.outcome is None:
+                ended = self._execute(name, stage)
+            else:
+                message = f"{name}: {stage.message}"
+                result = StageResult(name, stage.outcome, 0, message, stage.reason)
+                state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
+                ended = result, Completed(name=state, message=message)
             if stage.reproduced:
                 self._reproduced.add(name)
             return ended
 
     def _execute(self, name: str, stage: OpenStage) -> Ended:
-        if stage.outcome is not None:
-            message = f"{name}: {stage.message}"
-            result = StageResult(name, stage.outcome, 0, message, stage.reason)
-            state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
-            return result, Completed(name=state, message=message)
         logger = run_log()
-        listener = Listener(name, logger)
+        listener = Listener(name)
         process = stage.process | {"env": environment(stage.process["env"])}
         limit = self._stage_options[name].timeout_seconds
 
@@ -273,10 +257,9 @@ class ProjectRun:
 
     def _call_hooks(self, result: StageResult) -> None:
         for pattern, hook in self._hooks:
-            if not fnmatch.fnmatchcase(result.name, pattern):
-                continue
             try:
-                hook(result)
+                if fnmatch.fnmatchcase(result.name, pattern):
+                    hook(result)
             except Exception:  # noqa: BLE001  # a user's code may raise anything
                 run_log().exception(
                     "The hook %r failed; the stage's outcome stays as it is.", hook
@@ -294,18 +277,12 @@ class ProjectRun:
 
 
 def _task(
-    body: Callable[..., Any],
-    *,
-    name: str,
-    run_name: str,
-    retry_delay_seconds: list[float],
-    **settings: Any,
+    body: Callable[..., Any], name: str, run_name: str, **settings: Any
 ) -> Task[..., Any]:
     return Task(
         body,
         name=name,
         task_run_name=run_name.replace("{", "{{").replace("}", "}}"),
-        retry_delay_seconds=retry_delay_seconds or None,
         retry_condition_fn=_is_unavailable,
         # DVC alone decides what is unchanged. Prefect's cache would take an output
         # that was deleted or corrupted for a good one.
