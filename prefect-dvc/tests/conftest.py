@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from servers import alive, prefect_server, serving_prefect, wait_until
 from small_project import Project, built, processes, project
 
@@ -17,5 +18,15 @@ __all__ = [
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background programs deaf to Ctrl-C, and so are their children.
+    # A shell makes background programs and their children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Give the tests that need a server to one worker, so that only one starts it."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if "prefect_server" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("server"))

@@ -1,7 +1,7 @@
 """Random DVC projects, and random edits of them, for Hypothesis.
 
-A project is written twice, for two engines to run. A stage's command depends on nothing
-but its dependencies, and notes that it ran in the file `$LOG`.
+A project is written twice, for two engines to run. A stage's command depends only on
+its dependencies, and writes its name into the file `$LOG`.
 """
 
 import os
@@ -22,13 +22,13 @@ OUTPUTS = ("file", "file", "folder", "folder", "uncached", "metric", "persist")
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of dvc.yaml; it makes the files in `out/NAME`.
+    """One entry of dvc.yaml, which makes the files in `out/NAME`.
 
     Attributes:
         name: of the entry.
         shape: `plain`, `list` of commands, `foreach` or `matrix`.
         reads: the steps whose outputs it depends on.
-        whole: depend on their folders, rather than on one file in each.
+        whole: it depends on their folders, rather than on one file in each.
         sources: the source files that it depends on.
         params: the parameters that it depends on.
         output: one of OUTPUTS.
@@ -58,7 +58,7 @@ class Step:
 
     @property
     def sample(self) -> str:
-        """A file that it makes."""
+        """One of its output files."""
         if self.output == "metric":
             name = "x.json" if self.grouped else "one.json"
         else:
@@ -70,7 +70,7 @@ class Step:
 
 @dataclass
 class State:
-    """What the edits change."""
+    """The state of a project, which edits change."""
 
     steps: tuple[Step, ...]
     params: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARAMS, 0))
@@ -166,8 +166,8 @@ class State:
         cat = " ".join(
             f"$(find {dep} -type f ! -name .gitignore | LC_ALL=C sort)" for dep in deps
         )
-        # Outputs of two stages are never equal. Otherwise one stage could find in the
-        # cache what another has made, or not, depending on the clock.
+        # Outputs of two stages are never equal. Otherwise one stage could restore the
+        # output of another from the cache, or not, depending on the clock.
         version = step.name in self.versions
         text = f"echo {step.name} {version} {item}; cat /dev/null {cat}"
         if step.params:
@@ -230,7 +230,7 @@ EDITS = (
     *("stage", "frozen", "fail", "items", "delete outputs", "add to folder"),
     *("delete dvc.lock", "empty cache", "delete cache", "delete source", "nothing"),
 )
-# With targets where the options need some.
+# `targets`: the run has targets.
 OPTIONS: tuple[dict[str, bool], ...] = (
     *({},) * 6,
     {"force": True},
@@ -311,7 +311,7 @@ def rounds(
 
 
 def contents(root: Path, *, cache: bool = True) -> dict[str, Any]:
-    """Return the content of each file, except what DVC and git keep for themselves."""
+    """Return the content of each file, except DVC's and git's internal ones."""
     found: dict[str, Any] = {}
     for folder, folders, files in os.walk(root):
         here = Path(folder)

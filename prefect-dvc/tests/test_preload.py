@@ -5,7 +5,7 @@ import pytest
 from prefect_dvc.errors import ProjectError
 from prefect_dvc.preload import _outputs_exist, preloaded_modules
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 

@@ -13,7 +13,7 @@ from prefect_dvc.errors import ProjectError
 from prefect_dvc.options import RunOptions
 from prefect_dvc.results import Outcome
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 RWLOCK = Path(".dvc/tmp/rwlock")
 
@@ -51,7 +51,7 @@ def test_a_file_half_written_by_dvc_does_not_stop_a_run(built, half):
     assert built.repro() == []
 
 
-def test_the_locks_of_a_running_command_are_kept(built):
+def test_repair_keeps_the_locks_of_a_running_command(built):
     with opened_repo(built).opened("first", force=True):
         before = RWLOCK.read_bytes()
         opened_repo(built).select()
