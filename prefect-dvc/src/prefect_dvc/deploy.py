@@ -63,9 +63,12 @@ def deploy(
             _create_pool(pool)
             _apply(folder, name, schedule, pool, parameters)
         except ValueError as error:  # also pydantic's
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise DeploymentError(
                 f"The cron {cron!r} with time zone {timezone!r} is invalid: "
-                f"{_reason(error)}."
+                f"{reason.rstrip('.')}."
             ) from error
         except (PrefectHTTPStatusError, httpx.HTTPError) as error:
             raise DeploymentError(
@@ -105,9 +108,3 @@ def _apply(
         enforce_parameter_schema=False,
     )
     deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop
-
-
-def _reason(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
-    return str(error)

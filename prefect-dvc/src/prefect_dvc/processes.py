@@ -5,10 +5,8 @@ watchdog process ends the groups that are left: an orphan would go on writing in
 project while the next run works there.
 """
 
-import codecs
 import contextvars
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -177,15 +175,15 @@ class _Lines:
         self._thread.join(timeout=LISTEN_SECONDS)
 
     def _read(self, output: IO[bytes] | Connection) -> None:
-        decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-        pending = ""
-        with output:
-            while chunk := os.read(output.fileno(), 65536):
-                # A carriage return ends a line too: progress bars rewrite theirs.
-                *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
-                for line in lines:
-                    self._handle(line)
-        self._handle(pending)
+        # A carriage return ends a line too: progress bars rewrite theirs.
+        with (
+            output,
+            os.fdopen(
+                output.fileno(), encoding="utf-8", errors="replace", closefd=False
+            ) as lines,
+        ):
+            for line in lines:
+                self._handle(line)
 
     def _handle(self, line: str) -> None:
         if line.strip():

@@ -103,7 +103,7 @@ class DvcProject:
                 pause=processes.pause,
                 say=run_log().info,
             )
-            with self._locked(processes.pause):
+            with self.locked(pause=processes.pause):
                 selected = repo.select()
                 run = ProjectRun(
                     repo,
@@ -144,12 +144,6 @@ class DvcProject:
         with Processes() as processes:
             yield Commands(name, processes, Cores(self.jobs, {}, {}))
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep runs out of the project, as a run does."""
-        with self._locked(time.sleep):
-            yield
-
     @property
     def running(self) -> bool:
         """Whether a run works in the project now."""
@@ -157,8 +151,11 @@ class DvcProject:
             return not _try_lock(lock)
 
     @contextmanager
-    def _locked(self, pause: Callable[[float], object]) -> Iterator[None]:
-        """Hold the lock of the repository, which the kernel drops if we die."""
+    def locked(
+        self, *, pause: Callable[[float], object] = time.sleep
+    ) -> Iterator[None]:
+        """Keep runs out of the project, as a run does; `pause` sleeps while waiting."""
+        # The kernel drops the lock if this process dies.
         with self._lock_file() as lock:
             said = False
             while not _try_lock(lock):
