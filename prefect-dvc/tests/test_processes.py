@@ -1,26 +1,22 @@
 """Commands run to their end or are ended, and leave no process behind."""
 
 import contextvars
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
+from random import Random
 
 import psutil
 import pytest
 from conftest import alive, wait_until
-from hypothesis import given
-from hypothesis import strategies as st
 
 from prefect_dvc.cores import Cores
 from prefect_dvc.errors import CommandFailed, Stopped, TimedOut
-from prefect_dvc.processes import Processes, _Lines
+from prefect_dvc.processes import Processes
 
 SOURCE = Path(__file__).parent.parent / "src"
 
@@ -95,16 +91,12 @@ def test_lines_end_at_newlines_and_carriage_returns_and_empty_ones_are_dropped(
     assert sh(children, printed) == ["  one", " 10%|", " 20%|", "two", "three"]
 
 
-@given(st.text(st.sampled_from("aé€😀 \r\n")))
-def test_lines_are_the_same_if_every_byte_arrives_alone(text):
-    lines, (output, end) = [], os.pipe()
-    reader = _Lines(SimpleNamespace(stdout=os.fdopen(output, "rb")), lines.append)
-    for byte in text.encode():
-        os.write(end, bytes([byte]))
-        while fcntl.ioctl(output, termios.FIONREAD, bytes(4)) != bytes(4):
-            pass
-    os.close(end)
-    reader.wait()
+def test_lines_are_the_same_if_every_byte_is_printed_alone(children):
+    text = "".join(Random(0).choices("aé€😀 \r\n", k=300))
+    program = "import os, sys; [os.write(1, bytes([b])) for b in eval(sys.argv[1])]"
+    lines = []
+    command = [sys.executable, "-S", "-c", program, repr(text.encode())]
+    children.run(command, {}, lines.append)
     printed = [line.rstrip() for line in text.replace("\r", "\n").split("\n")]
     assert lines == [line for line in printed if line]
 

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -45,12 +44,6 @@ def deploy(
         DeploymentError: no server is up, the cron or time zone is invalid, or the
             server refuses.
     """
-    parameters = {
-        "folder": str(folder),
-        "targets": list(options.targets) or None,
-        "options": options.enabled(),
-        "jobs": jobs,
-    }
     with connected():
         url = get_current_settings().api.url
         if url is None or not answers(url):
@@ -61,7 +54,7 @@ def deploy(
         try:
             schedule = Cron(cron, timezone=timezone) if cron else None
             _create_pool(pool)
-            _apply(folder, name, schedule, pool, parameters)
+            _apply(folder, name, schedule, pool, options, jobs)
         except ValueError as error:  # also pydantic's
             reason = str(error)
             if isinstance(error, ValidationError):
@@ -94,12 +87,18 @@ def _apply(
     name: str,
     schedule: Schedule | None,
     pool: str,
-    parameters: dict[str, Any],
+    options: RunOptions,
+    jobs: int | None,
 ) -> None:
     deployment = run_project.to_deployment(
         name,
         schedule=schedule,
-        parameters=parameters,
+        parameters={
+            "folder": str(folder),
+            "targets": list(options.targets) or None,
+            "options": options.enabled(),
+            "jobs": jobs,
+        },
         description=f"The DVC project in {folder}, by prefect-dvc.",
         work_pool_name=pool,
         job_variables={"working_dir": str(folder)},
