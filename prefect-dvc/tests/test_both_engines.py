@@ -142,6 +142,7 @@ def test_a_flow_after_repro_finds_everything_cached(built):
     settled(built)
 
 
+@pytest.mark.slow
 def test_a_flow_after_a_flow_finds_everything_cached(project):
     assert names(flow(project)) == ["Completed", "Completed", "Completed", "Completed"]
     assert project.ran() == ALL
@@ -166,6 +167,7 @@ def test_a_parameter_set_back_restores_the_earlier_results(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_a_parameter_outside_the_command_reruns_its_stages(engine, built):
     built.edit("params.yaml", "hello", "good day")
     assert engine(built)
@@ -178,6 +180,7 @@ def test_a_parameter_outside_the_command_reruns_its_stages(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_an_edit_without_effect_reruns_its_stage_only(engine, built):
     built.edit("first.sh", "# The text", "# First the text")
     assert engine(built)
@@ -185,6 +188,7 @@ def test_an_edit_without_effect_reruns_its_stage_only(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_an_edit_with_effect_reruns_the_downstream_stages(engine, built):
     built.edit("first.sh", "cat - source.txt", "cat source.txt -")
     assert engine(built)
@@ -193,6 +197,7 @@ def test_an_edit_with_effect_reruns_the_downstream_stages(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_an_edited_command_reruns_its_stage(engine, built):
     built.edit("dvc.yaml", "sh last.sh", "sh last.sh again")
     assert engine(built)
@@ -200,6 +205,7 @@ def test_an_edited_command_reruns_its_stage(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_a_deleted_output_comes_back_from_the_cache(engine, built):
     (built.root / "parts" / "a.txt").unlink()
     assert engine(built)
@@ -218,6 +224,7 @@ def test_a_corrupted_output_comes_back_from_the_cache(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_all_deleted_outputs_come_back_from_the_cache(engine, built):
     for stage in built.lock().values():
         for out in stage["outs"]:
@@ -228,6 +235,7 @@ def test_all_deleted_outputs_come_back_from_the_cache(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_without_the_cache_everything_runs_again(engine, built):
     shutil.rmtree(built.root / ".dvc" / "cache")
     assert engine(built)
@@ -235,6 +243,7 @@ def test_without_the_cache_everything_runs_again(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_without_the_cache_runs_everything(engine, built):
     clone = built.root.with_name("clone")
     built.git("clone", "--quiet", ".", str(clone))
@@ -245,6 +254,7 @@ def test_a_fresh_clone_without_the_cache_runs_everything(engine, built):
     settled(built, engine)
 
 
+@pytest.mark.slow
 def test_force_runs_what_is_unchanged(engine, built):
     assert engine(built, force=True)
     assert built.ran() == ALL
@@ -261,6 +271,7 @@ def test_a_target_runs_only_with_its_upstream_stages(engine, project):
     settled(project, engine)
 
 
+@pytest.mark.slow
 def test_the_flow_runs_from_any_working_directory(built, tmp_path):
     built.edit("params.yaml", "a: plus", "a: times")
     with chdir(tmp_path):
@@ -297,6 +308,7 @@ def test_a_data_source_is_verified_and_recorded(engine, project):
 # Failures.
 
 
+@pytest.mark.slow
 def test_a_failing_stage_does_not_stop_its_siblings(engine, built):
     built.edit("params.yaml", "hello", "good day")
     built.fail("each@a", 3, "There is no more paper.")
@@ -327,6 +339,7 @@ def test_a_failing_stage_gives_its_reason_and_exit_status_1(project, prefect_ser
     assert project.ran() == ["each@a"]
 
 
+@pytest.mark.slow
 def test_a_failure_without_output_is_described_by_its_status(project):
     project.edit("dvc.yaml", "cmd: sh first.sh", "cmd: exit 7")
     (state, *_) = flow(project).result(raise_on_failure=False)
@@ -359,8 +372,10 @@ def test_a_missing_dependency_fails_the_stage_in_one_sentence(project):
     ("name", "old", "new"),
     [
         ("source.txt", "world", "earth"),
-        ("params.yaml", "hello", "good day"),
-        ("dvc.yaml", "sh first.sh", "sh first.sh again"),
+        pytest.param("params.yaml", "hello", "good day", marks=pytest.mark.slow),
+        pytest.param(
+            "dvc.yaml", "sh first.sh", "sh first.sh again", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_result_is_refused_if_its_inputs_change_meanwhile(project, name, old, new):
@@ -384,6 +399,7 @@ def test_a_result_is_refused_if_its_inputs_change_meanwhile(project, name, old, 
 # Several programs in one checkout.
 
 
+@pytest.mark.slow
 def test_a_second_flow_waits_and_finds_everything_cached(project, prefect_server):
     project.hold("first")
     with program(project, prefect_server, ANYFLOW, project.root) as first:
@@ -402,6 +418,7 @@ def test_a_second_flow_waits_and_finds_everything_cached(project, prefect_server
     settled(project)
 
 
+@pytest.mark.slow
 def test_repro_is_refused_during_a_flow_which_goes_on_unharmed(project, prefect_server):
     project.hold("each@a")
     with flow_beside(project) as running:
@@ -415,6 +432,7 @@ def test_repro_is_refused_during_a_flow_which_goes_on_unharmed(project, prefect_
     settled(project)
 
 
+@pytest.mark.slow
 def test_a_flow_waits_for_repro_and_finds_everything_cached(project, prefect_server):
     # At its last stage: between two, the flow might be faster.
     project.hold("last")
@@ -432,7 +450,9 @@ def test_a_flow_waits_for_repro_and_finds_everything_cached(project, prefect_ser
     settled(project)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stopped_flow_ends_its_commands(project, prefect_server, number):
     project.edit(
         "dvc.yaml",
@@ -487,6 +507,7 @@ def test_sibling_stages_run_side_by_side(project, monkeypatch):
 # Experiments.
 
 
+@pytest.mark.slow
 def test_an_experiment_in_the_workspace_is_a_run_like_any_other(built):
     dvc(built, "exp", "run", "--quiet", "--set-param", "text=good day")
     assert built.ran() == ALL
@@ -495,6 +516,7 @@ def test_an_experiment_in_the_workspace_is_a_run_like_any_other(built):
     settled(built)
 
 
+@pytest.mark.slow
 def test_an_experiment_elsewhere_leaves_the_workspace_alone(built):
     dvc(built, "exp", "run", "--temp", "--set-param", "text=good day")
     assert built.ran() == ALL
@@ -506,6 +528,7 @@ def test_an_experiment_elsewhere_leaves_the_workspace_alone(built):
     settled(built)
 
 
+@pytest.mark.slow
 def test_queued_experiments_leave_the_workspace_alone(built):
     dvc(built, "exp", "run", "--queue", "--set-param", "text=good day")
     assert built.ran() == []
@@ -556,6 +579,7 @@ stages:
     settled(project, engine)
 
 
+@pytest.mark.slow
 def test_no_command_runs_after_a_failed_one(engine, project):
     project.write("dvc.yaml", "stages: {s: {cmd: [touch one, exit 3, touch two]}}")
     assert not engine(project)
@@ -564,6 +588,7 @@ def test_no_command_runs_after_a_failed_one(engine, project):
     assert project.lock() == {}
 
 
+@pytest.mark.slow
 def test_python_is_the_interpreter_that_runs_the_flow(project, monkeypatch):
     monkeypatch.setenv("PATH", os.defpath)
     project.write(
@@ -591,6 +616,7 @@ def test_a_frozen_stage_does_not_run_but_its_downstream_stages_do(engine, built)
     at_rest(built, engine)
 
 
+@pytest.mark.slow
 def test_a_persistent_output_is_kept_when_its_stage_runs_again(engine, project):
     project.write(
         "dvc.yaml",
@@ -612,6 +638,7 @@ stages:
     at_rest(project, engine)
 
 
+@pytest.mark.slow
 def test_a_stage_that_always_changes_runs_every_time(engine, built):
     built.edit("dvc.yaml", "  first:\n", "  first:\n    always_changed: true\n")
     assert engine(built)
@@ -637,6 +664,7 @@ stages:
     settled(project, engine)
 
 
+@pytest.mark.slow
 def test_an_uncached_output_is_made_again(engine, project):
     project.edit("dvc.yaml", "outs: [all.txt]", "outs: [{all.txt: {cache: false}}]")
     assert engine(project)
@@ -671,6 +699,7 @@ stages:
     assert project.ran() == ["busy", "busy", "busy", "wrong"]
 
 
+@pytest.mark.slow
 def test_a_retry_that_succeeds_completes_the_stage(project):
     project.edit(
         "dvc.yaml",
