@@ -59,7 +59,7 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
         )
     try:
         url = f"{environment['PREFECT_API_URL']}/health"
-        wait_until(lambda: answers(url), seconds=60)
+        wait_until(lambda: answers(url), seconds=240)  # on a busy machine
     except BaseException:
         stop_server(server)
         raise
@@ -105,7 +105,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():
