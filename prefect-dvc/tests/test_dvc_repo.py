@@ -410,3 +410,4 @@ def test_a_dvc_stage_has_the_attributes_that_the_adapter_reads(project):
         assert (out.use_cache, out.is_metric, out.is_plot) == (True, False, False)
         assert out.fs_path == str(project.root / "data" / "first.txt")
         assert list(dvc_repo.index.graph.successors(stage)) == []
+        assert stage.dvcfile.lockfile_contents == {}

@@ -30,7 +30,7 @@ def postgres():
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         folder = Path(name)
         # PostgreSQL refuses to run as root.
-        user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        user = {"user": "nobody"} if os.geteuid() == 0 else {}  # prose: ok
         if user:
             shutil.chown(folder, **user)
         data, programs = folder / "data", Path(INITDB).resolve().parent

@@ -141,12 +141,11 @@ class DvcRepo:
 
     @_locked
     def pull_run_cache(self) -> None:
-        """Download the run cache, if the option `pull` asks for it."""
-        if self._options.pull and not self._options.no_run_cache:
-            try:
-                self._repo.stage_cache.pull(None)
-            except RunCacheNotSupported as error:
-                self._say(f"The run cache was not pulled: {describe_error(error)}")
+        """Download the run cache from the default remote."""
+        try:
+            self._repo.stage_cache.pull(None)
+        except RunCacheNotSupported as error:
+            self._say(f"The run cache was not pulled: {describe_error(error)}")
 
     @_locked
     def must_run(self, name: str, *, force: bool = False) -> bool:

@@ -114,7 +114,8 @@ class DvcProject:
                     hooks=self._hooks,
                     events=events,
                 )
-                repo.pull_run_cache()
+                if chosen.pull and not chosen.no_run_cache:
+                    repo.pull_run_cache()
                 try:
                     yield run
                 finally:
