@@ -33,7 +33,7 @@ class Step:
         params: the parameters that it depends on.
         output: one of OUTPUTS.
         lossy: the output is the same whatever the dependencies are.
-        place: its dvc.yaml is in the root, in `sub`, or it has a `wdir`.
+        location: its dvc.yaml is in the root, in `sub`, or it has a `wdir`.
         always: it has `always_changed`.
     """
 
@@ -45,7 +45,7 @@ class Step:
     params: tuple[str, ...]
     output: str
     lossy: bool
-    place: str
+    location: str
     always: bool
 
     @property
@@ -143,17 +143,17 @@ class State:
         )
         for name, value in self.sources.items():
             put(root / f"{name}.txt", f"{name} {value}\n")
-        for place, path in (("root", "dvc.yaml"), ("sub", "sub/dvc.yaml")):
+        for location, path in (("root", "dvc.yaml"), ("sub", "sub/dvc.yaml")):
             stages = {
                 step.name: self._entry(step)
                 for step in self.steps
-                if (step.place == "sub") == (place == "sub")
+                if (step.location == "sub") == (location == "sub")
                 and step.name not in self.removed
             }
             put(root / path, yaml.safe_dump({"stages": stages}, sort_keys=False))
 
     def _entry(self, step: Step) -> dict[str, Any]:  # noqa: C901, PLR0912, PLR0915  # a list of cases
-        up = "" if step.place == "root" else "../"
+        up = "" if step.location == "root" else "../"
         item = {"foreach": "${item}", "matrix": "${item.item}"}.get(step.shape, "one")
         label = f"{step.name}@{item}" if step.grouped else step.name
         suffix = "json" if step.output == "metric" else "txt"
@@ -187,7 +187,7 @@ class State:
         make = f"mkdir -p {up}{step.folder} && {end}"
         cmd = [begin, make] if step.shape == "list" else f"{begin} && {make}"
         entry: dict[str, Any] = {"cmd": cmd}
-        if step.place == "wdir":
+        if step.location == "wdir":
             entry["wdir"] = "work"
         if deps:
             entry["deps"] = deps
@@ -211,7 +211,7 @@ class State:
         items = ITEMS[self.items]
         if step.shape == "foreach":
             return {
-                "foreach": items if step.place == "sub" else "${items}",
+                "foreach": items if step.location == "sub" else "${items}",
                 "do": entry,
             }
         if step.shape == "matrix":
@@ -284,7 +284,7 @@ def steps(draw: st.DrawFn) -> tuple[Step, ...]:
                 ),
                 output=draw(st.sampled_from(OUTPUTS)),
                 lossy=draw(st.integers(0, 3)) == 0,
-                place=draw(st.sampled_from(["root", "root", "root", "sub", "wdir"])),
+                location=draw(st.sampled_from(["root", "root", "root", "sub", "wdir"])),
                 always=draw(st.integers(0, 11)) == 0,
             )
         )

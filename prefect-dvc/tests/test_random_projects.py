@@ -197,7 +197,9 @@ def one_round(roots, edits, options, targets, state, control, engine):
     chosen = None
     if options.pop("targets", False) and present:
         addresses = {
-            step.name: f"sub/dvc.yaml:{step.name}" if step.place == "sub" else step.name
+            step.name: f"sub/dvc.yaml:{step.name}"
+            if step.location == "sub"
+            else step.name
             for step in state.steps
         }
         chosen = [addresses[name] for name in present]
