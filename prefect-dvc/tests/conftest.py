@@ -2,8 +2,13 @@
 
 import signal
 
-import pytest
-from servers import alive, prefect_server, serving_prefect, wait_until
+from servers import (
+    alive,
+    prefect_server,
+    pytest_xdist_make_scheduler,
+    serving_prefect,
+    wait_until,
+)
 from small_project import Project, built, processes, project
 
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "prefect_server",
     "processes",
     "project",
+    "pytest_xdist_make_scheduler",
     "serving_prefect",
     "wait_until",
 ]
@@ -20,13 +26,3 @@ __all__ = [
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell makes background programs and their children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Give the tests that need a server to one worker, so that only one starts it."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if "prefect_server" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group("server"))
