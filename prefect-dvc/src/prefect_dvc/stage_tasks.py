@@ -270,9 +270,7 @@ class ProjectRun:
         if result := self._results.get(name):
             return result
         if future.state.name == "NotReady":
-            return StageResult(
-                name, Outcome.SKIPPED, 0, "A stage that it needs failed."
-            )
+            return StageResult(name, Outcome.SKIPPED, 0, "A stage it needs failed.")
         message = str(future.state.message or future.state.name)
         return StageResult(name, Outcome.FAILED, 0, message)
 
