@@ -26,7 +26,8 @@ def anyflow(
         project = DvcProject(root, wait=wait, jobs=jobs)
         with project.open(targets, force=force, keep_going=True) as run:
             run.submit_all()
-            return run.states()
+            run.wait()
+            return [run[name].state for name in run.names]
     except ProjectError as error:
         return Failed(message=str(error))
 

@@ -2,7 +2,13 @@
 
 import signal
 
-from servers import alive, prefect_server, serving_prefect, wait_until
+from servers import (
+    alive,
+    prefect_server,
+    pytest_xdist_make_scheduler,
+    serving_prefect,
+    wait_until,
+)
 from small_project import Project, built, processes, project
 
 __all__ = [
@@ -12,10 +18,11 @@ __all__ = [
     "prefect_server",
     "processes",
     "project",
+    "pytest_xdist_make_scheduler",
     "serving_prefect",
     "wait_until",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background programs deaf to Ctrl-C, and so are their children.
+    # A shell makes background programs and their children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 """Random DVC projects, and random edits of them, for Hypothesis.
 
-A project is written twice, for two engines to run. A stage's command depends on nothing
-but its dependencies, and notes that it ran in the file `$LOG`.
+A project is written twice, for two engines to run. A stage's command depends only on
+its dependencies, and writes its name into the file `$LOG`.
 """
 
 import os
@@ -22,18 +22,18 @@ OUTPUTS = ("file", "file", "folder", "folder", "uncached", "metric", "persist")
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of dvc.yaml; it makes the files in `out/NAME`.
+    """One entry of dvc.yaml, which makes the files in `out/NAME`.
 
     Attributes:
         name: of the entry.
         shape: `plain`, `list` of commands, `foreach` or `matrix`.
         reads: the steps whose outputs it depends on.
-        whole: depend on their folders, rather than on one file in each.
+        whole: it depends on their folders, rather than on one file in each.
         sources: the source files that it depends on.
         params: the parameters that it depends on.
         output: one of OUTPUTS.
         lossy: the output is the same whatever the dependencies are.
-        place: its dvc.yaml is in the root, in `sub`, or it has a `wdir`.
+        location: its dvc.yaml is in the root, in `sub`, or it has a `wdir`.
         always: it has `always_changed`.
     """
 
@@ -45,7 +45,7 @@ class Step:
     params: tuple[str, ...]
     output: str
     lossy: bool
-    place: str
+    location: str
     always: bool
 
     @property
@@ -58,7 +58,7 @@ class Step:
 
     @property
     def sample(self) -> str:
-        """A file that it makes."""
+        """One of its output files."""
         if self.output == "metric":
             name = "x.json" if self.grouped else "one.json"
         else:
@@ -70,7 +70,7 @@ class Step:
 
 @dataclass
 class State:
-    """What the edits change."""
+    """The state of a project, which edits change."""
 
     steps: tuple[Step, ...]
     params: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARAMS, 0))
@@ -143,17 +143,17 @@ class State:
         )
         for name, value in self.sources.items():
             put(root / f"{name}.txt", f"{name} {value}\n")
-        for place, path in (("root", "dvc.yaml"), ("sub", "sub/dvc.yaml")):
+        for location, path in (("root", "dvc.yaml"), ("sub", "sub/dvc.yaml")):
             stages = {
                 step.name: self._entry(step)
                 for step in self.steps
-                if (step.place == "sub") == (place == "sub")
+                if (step.location == "sub") == (location == "sub")
                 and step.name not in self.removed
             }
             put(root / path, yaml.safe_dump({"stages": stages}, sort_keys=False))
 
     def _entry(self, step: Step) -> dict[str, Any]:  # noqa: C901, PLR0912, PLR0915  # a list of cases
-        up = "" if step.place == "root" else "../"
+        up = "" if step.location == "root" else "../"
         item = {"foreach": "${item}", "matrix": "${item.item}"}.get(step.shape, "one")
         label = f"{step.name}@{item}" if step.grouped else step.name
         suffix = "json" if step.output == "metric" else "txt"
@@ -166,8 +166,8 @@ class State:
         cat = " ".join(
             f"$(find {dep} -type f ! -name .gitignore | LC_ALL=C sort)" for dep in deps
         )
-        # Outputs of two stages are never equal. Otherwise one stage could find in the
-        # cache what another has made, or not, depending on the clock.
+        # Outputs of two stages are never equal. Otherwise one stage could restore the
+        # output of another from the cache, or not, depending on the clock.
         version = step.name in self.versions
         text = f"echo {step.name} {version} {item}; cat /dev/null {cat}"
         if step.params:
@@ -187,7 +187,7 @@ class State:
         make = f"mkdir -p {up}{step.folder} && {end}"
         cmd = [begin, make] if step.shape == "list" else f"{begin} && {make}"
         entry: dict[str, Any] = {"cmd": cmd}
-        if step.place == "wdir":
+        if step.location == "wdir":
             entry["wdir"] = "work"
         if deps:
             entry["deps"] = deps
@@ -211,7 +211,7 @@ class State:
         items = ITEMS[self.items]
         if step.shape == "foreach":
             return {
-                "foreach": items if step.place == "sub" else "${items}",
+                "foreach": items if step.location == "sub" else "${items}",
                 "do": entry,
             }
         if step.shape == "matrix":
@@ -230,7 +230,7 @@ EDITS = (
     *("stage", "frozen", "fail", "items", "delete outputs", "add to folder"),
     *("delete dvc.lock", "empty cache", "delete cache", "delete source", "nothing"),
 )
-# With targets where the options need some.
+# `targets`: the run has targets.
 OPTIONS: tuple[dict[str, bool], ...] = (
     *({},) * 6,
     {"force": True},
@@ -284,7 +284,7 @@ def steps(draw: st.DrawFn) -> tuple[Step, ...]:
                 ),
                 output=draw(st.sampled_from(OUTPUTS)),
                 lossy=draw(st.integers(0, 3)) == 0,
-                place=draw(st.sampled_from(["root", "root", "root", "sub", "wdir"])),
+                location=draw(st.sampled_from(["root", "root", "root", "sub", "wdir"])),
                 always=draw(st.integers(0, 11)) == 0,
             )
         )
@@ -311,7 +311,7 @@ def rounds(
 
 
 def contents(root: Path, *, cache: bool = True) -> dict[str, Any]:
-    """Return the content of each file, except what DVC and git keep for themselves."""
+    """Return the content of each file, except DVC's and git's internal ones."""
     found: dict[str, Any] = {}
     for folder, folders, files in os.walk(root):
         here = Path(folder)

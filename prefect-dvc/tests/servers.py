@@ -24,7 +24,7 @@ from prefect.settings import (
 
 @contextmanager
 def serving_prefect(home: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """Run a Prefect server; give programs the environment to use it."""
+    """Run a Prefect server; yield the environment for programs that use it."""
     environment = server_environment(home)
     server = start_server(environment | settings)
     try:
@@ -34,7 +34,7 @@ def serving_prefect(home: Path, **settings: str) -> Iterator[dict[str, str]]:
 
 
 def server_environment(home: Path) -> dict[str, str]:
-    """What programs need to know to be, or to use, a server with this home."""
+    """Return the environment of a server with this home, and of its clients."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -59,7 +59,7 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
         )
     try:
         url = f"{environment['PREFECT_API_URL']}/health"
-        wait_until(lambda: answers(url), seconds=60)
+        wait_until(lambda: answers(url), seconds=240)  # on a busy machine
     except BaseException:
         stop_server(server)
         raise
@@ -67,7 +67,7 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
-    """End a server, by force if it must be."""
+    """Stop a server; kill it if it does not end."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -79,7 +79,7 @@ def stop_server(server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The session's one Prefect server; gives programs the environment to use it."""
+    """The session's only Prefect server; yields the environment for its clients."""
     home = tmp_path_factory.mktemp("prefect")
     with (
         serving_prefect(home) as environment,
@@ -93,8 +93,24 @@ def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
         ),
     ):
         yield environment
-        # What was logged is sent from a thread, which needs the server.
+        # A thread sends the log, while the server is still up.
         APILogHandler().flush()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the files that use the server to one worker, so that only one starts it.
+
+    The mark `xdist_group` has no effect with pytest 9.2 and pytest-xdist 3.8.
+    """
+    from xdist.scheduler import LoadGroupScheduling  # noqa: PLC0415  # may be missing
+
+    class ServerScheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            text = (config.rootpath / nodeid.partition("::")[0]).read_text()
+            return "server" if "prefect_server" in text else nodeid
+
+    return ServerScheduling(config, log)
 
 
 def answers(url: str) -> bool:
@@ -105,16 +121,16 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for what must come soon."""
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, f"this did not come within {seconds} s"
+        assert time.monotonic() < deadline, f"this did not happen within {seconds} s"
         time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; if it ended and nobody has asked why, it does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

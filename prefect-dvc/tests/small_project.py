@@ -1,10 +1,10 @@
-"""A small DVC project of shell commands, whose stages a test can hold or fail."""
+"""A small DVC project of shell commands; a test can make its stages wait or fail."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,12 @@ echo name,bytes > sizes.csv
 for part in parts/*.txt; do echo "$part,$(wc -c < $part)" >> sizes.csv; done
 end last
 """,
-    # Else the hash of the folder would depend on which of the two DVC heard of first.
+    # Otherwise the hash of the folder would depend on which stage was recorded first.
     ".dvcignore": ".gitignore\n",
 }
 
-# `begin NAME` notes that a command runs, as which process, and then waits or fails if a
-# test says so; `end NAME` notes that it came to its end.
+# `begin NAME` logs that a command runs, with its process id, and then waits or fails if
+# a test has asked for it; `end NAME` logs that the command is at its end.
 BODY = """\
 begin() {
   echo "began $1 $$" >> "$NOTES/log"
@@ -90,12 +90,12 @@ end() {
 
 
 class Project:
-    """A small checkout at `root`; its commands leave notes outside of it."""
+    """A small checkout at `root`; its commands write their log to `notes`, outside."""
 
     def __init__(self, root: Path, notes: Path) -> None:
         self.root = root
         self.notes = notes
-        self._told = 0
+        self.seen = 0
 
     def read(self, name: str) -> str:
         return (self.root / name).read_text()
@@ -108,7 +108,7 @@ class Project:
         self.write(name, self.read(name).replace(old, new))
 
     def hold(self, stage: str) -> None:
-        """Let the command of `stage` wait, once it began, until it is released."""
+        """Make the command of `stage` wait, once it began, until it is released."""
         (self.notes / f"hold-{stage}").touch()
 
     def release(self, stage: str = "*") -> None:
@@ -116,39 +116,39 @@ class Project:
             hold.unlink()
 
     def fail(self, stage: str, status: int, reason: str) -> None:
-        """Let the command of `stage` end so, until it is mended."""
+        """Make the command of `stage` fail, until `repair`."""
         (self.notes / f"fail-{stage}").write_text(f"{status} {reason}\n")
 
-    def mend(self, stage: str) -> None:
+    def repair(self, stage: str) -> None:
         (self.notes / f"fail-{stage}").unlink()
 
-    def noted(self, what: str, stage: str | None = None) -> list[list[str]]:
-        """The stage and process of all who noted `what`: `began` or `ended`."""
+    def logged(self, event: str, stage: str | None = None) -> list[list[str]]:
+        """Return the stage and process of each logged event: `began` or `ended`."""
         log = self.notes / "log"
         lines = log.read_text().splitlines() if log.exists() else []
-        notes = [line.split() for line in lines]
+        events = [line.split() for line in lines]
         return [
-            rest for kind, *rest in notes if kind == what and stage in (None, rest[0])
+            rest for name, *rest in events if name == event and stage in (None, rest[0])
         ]
 
     def wait_for(self, stage: str, times: int = 1) -> int:
-        """Wait until the command of `stage` began so many times; return its process."""
-        wait_until(lambda: len(self.noted("began", stage)) >= times)
-        return int(self.noted("began", stage)[-1][1])
+        """Wait until the command of `stage` began `times` times; return its process."""
+        wait_until(lambda: len(self.logged("began", stage)) >= times)
+        return int(self.logged("began", stage)[-1][1])
 
     def ran(self) -> list[str]:
-        """The stages whose commands began since this was asked last."""
-        names = [name for name, _ in self.noted("began")]
-        news, self._told = names[self._told :], len(names)
-        return sorted(news)
+        """Return the stages whose commands began since the last call."""
+        names = [name for name, _ in self.logged("began")]
+        new, self.seen = names[self.seen :], len(names)
+        return sorted(new)
 
     def lock(self) -> dict[str, Any]:
-        """What dvc.lock says, stage by stage."""
+        """Return the entries of dvc.lock by stage."""
         path = self.root / "dvc.lock"
         return yaml.safe_load(path.read_text())["stages"] if path.exists() else {}
 
     def status(self) -> dict[str, Any]:
-        """What `dvc status` finds changed."""
+        """Return the changes that `dvc status` finds."""
         with chdir(self.root), Repo() as repo:
             return repo.status()
 
@@ -165,8 +165,8 @@ class Project:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "as it is")
 
-    def afresh(self) -> dict[str, Any]:
-        """What `dvc repro` would write into dvc.lock if nothing had ever been run."""
+    def fresh_lock(self) -> dict[str, Any]:
+        """Return the dvc.lock that `dvc repro` writes in a copy that has never run."""
         twin = Project(self.root.with_name("twin"), self.notes.with_name("twin-notes"))
         shutil.rmtree(twin.root, ignore_errors=True)
         skip = shutil.ignore_patterns(".git", "cache", "tmp", "dvc.lock")
@@ -182,11 +182,36 @@ class Project:
             twin.repro()
         return twin.lock()
 
+    def copy_from(self, template: Path) -> None:
+        """Replace the checkout and the log by those in a folder."""
+        for path in self.root.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(template / "project", self.root, dirs_exist_ok=True)
+        if (template / "log").exists():
+            shutil.copy(template / "log", self.notes / "log")
+
+
+# The checkout as each fixture makes it, so that the next test gets a copy.
+TEMPLATES: dict[str, Path] = {}
+
+
+def made_once(name: str, project: Project, factory, make: Callable[[], object]) -> None:
+    """Make the checkout for the first test that needs it; copy it for the others."""
+    if name in TEMPLATES:
+        project.copy_from(TEMPLATES[name])
+        return
+    make()
+    folder = factory.mktemp(name)
+    shutil.copytree(project.root, folder / "project")
+    if (project.notes / "log").exists():
+        shutil.copy(project.notes / "log", folder / "log")
+    TEMPLATES[name] = folder
+
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch) -> Iterator[Project]:
-    """The small checkout, committed, nothing of it run; no process may outlive it."""
-    # Neither the user's git and DVC nor their shell have a say in it.
+def project(tmp_path: Path, tmp_path_factory, monkeypatch) -> Iterator[Project]:
+    """The small checkout, committed, with nothing run; no process may outlive it."""
+    # The user's settings of git, DVC and the shell must not matter.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
     monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(tmp_path / "system"))
@@ -199,15 +224,8 @@ def project(tmp_path: Path, monkeypatch) -> Iterator[Project]:
     monkeypatch.setenv("NOTES", str(project.notes))
     project.notes.mkdir()
     (project.notes / "body.sh").write_text(BODY)
-    (project.root / ".dvc").mkdir(parents=True)
-    project.write(".dvc/config", "[core]\n    analytics = false\n")
-    project.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
-    for name, text in SMALL.items():
-        project.write(name, text)
-    project.git("init", "--quiet")
-    project.git("config", "user.name", "A Tester")
-    project.git("config", "user.email", "tester@example.com")
-    project.commit()
+    project.root.mkdir()
+    made_once("cold", project, tmp_path_factory, lambda: write_small(project))
     # DVC names stages as seen from here.
     monkeypatch.chdir(project.root)
     yield project
@@ -219,8 +237,21 @@ def project(tmp_path: Path, monkeypatch) -> Iterator[Project]:
             process.kill()
 
 
+def write_small(project: Project) -> None:
+    """Write the files of the small project and commit them."""
+    (project.root / ".dvc").mkdir()
+    project.write(".dvc/config", "[core]\n    analytics = false\n")
+    project.write(".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
+    for name, text in SMALL.items():
+        project.write(name, text)
+    project.git("init", "--quiet")
+    project.git("config", "user.name", "A Tester")
+    project.git("config", "user.email", "tester@example.com")
+    project.commit()
+
+
 def processes(project: Project) -> list[psutil.Process]:
-    """Those that were started with the notes of this project, other than this one."""
+    """Return the processes of this project's commands."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -230,9 +261,13 @@ def processes(project: Project) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def built(project: Project) -> Project:
+def built(project: Project, tmp_path_factory) -> Project:
     """The small checkout after `dvc repro`, committed."""
-    project.repro()
-    project.commit()
+
+    def build() -> None:
+        project.repro()
+        project.commit()
+
+    made_once("built", project, tmp_path_factory, build)
     project.ran()
     return project

@@ -1,5 +1,6 @@
 """The command line, as a user types it."""
 
+import gc
 import os
 import pty
 import shutil
@@ -11,32 +12,49 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-# DVC asks pygtrie so for the outputs of a stage.
+from prefect_dvc.cli import main
+
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "tabular"
 COMMAND = [sys.executable, "-m", "prefect_dvc.cli"]
+NOWHERE = "http://127.0.0.1:9/api"
 
 
-def typed(root, *arguments, env=None):
-    """Run `prefect-dvc` in a folder; return its exit status and its output."""
+@pytest.fixture
+def typed(capfd):
+    """Call `prefect-dvc` in this process; return its exit status and its output."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        gc.enable()
+        output = "".join(capfd.readouterr())
+        assert "Traceback" not in output, output
+        return ended.value.code, output
+
+    return call
+
+
+def started(root, environment, *arguments):
+    """Run `prefect-dvc` as a program; return its exit status and its output."""
     ended = subprocess.run(
         [*COMMAND, *arguments],
         cwd=root,
-        env=os.environ | (env or {}),
+        env=os.environ | environment,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
     )
     assert "Traceback" not in ended.stdout, ended.stdout
     return ended.returncode, ended.stdout
 
 
-def test_plan_prints_each_stage_with_its_action_and_reason(built):
+def test_plan_prints_each_stage_with_its_action_and_reason(typed, built):
     built.edit("params.yaml", "a: plus", "a: times")
-    status, output = typed(built.root, "plan")
+    status, output = typed("plan")
     assert status == 0
     rows = [line.split(maxsplit=2)[:2] for line in output.splitlines()]
     assert rows == [
@@ -50,10 +68,10 @@ def test_plan_prints_each_stage_with_its_action_and_reason(built):
     assert built.ran() == []
 
 
-def test_why_names_every_change_with_its_old_and_new_value(built):
+def test_why_names_every_change_with_its_old_and_new_value(typed, built):
     built.edit("params.yaml", "hello", "good day")
     built.edit("source.txt", "world", "earth")
-    status, output = typed(built.root, "why", "first")
+    status, output = typed("why", "first")
     assert status == 0
     first, *changes = output.splitlines()
     assert first == "first: run"
@@ -61,33 +79,33 @@ def test_why_names_every_change_with_its_old_and_new_value(built):
     assert any("dependency source.txt changed from " in change for change in changes)
 
 
-def test_run_does_what_repro_does(project, prefect_server):
-    status, output = typed(project.root, "run", env=prefect_server)
+def test_run_brings_the_stages_up_to_date(project, prefect_server):
+    status, output = started(project.root, prefect_server, "run")
     assert status == 0
     assert project.ran() == ["each@a", "each@b", "first", "last"]
     assert output.splitlines()[-1] == "Stages: 4 ran, 0 Cached."
     assert project.repro() == []
 
 
-def test_run_without_a_change_starts_no_flow(built):
-    nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    status, output = typed(built.root, "run", env=nowhere)
+def test_run_without_a_change_starts_no_flow(typed, built):
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        status, output = typed("run")
     assert status == 0
     assert output.splitlines()[-1] == "Nothing to run: every stage is unchanged."
 
 
 def test_a_failed_stage_ends_the_run_with_its_reason_and_status_1(
-    project, prefect_server
+    typed, project, prefect_server
 ):
     project.fail("first", 3, "There is no more paper.")
-    status, output = typed(project.root, "run", env=prefect_server)
+    status, output = typed("run")
     assert status == 1
     assert "prefect-dvc: first failed: There is no more paper." in output
     assert project.ran() == ["first"]
 
 
-def test_dry_prints_the_commands_and_runs_none(project):
-    status, output = typed(project.root, "run", "--dry", "each@b")
+def test_dry_prints_the_commands_and_runs_none(typed, project):
+    status, output = typed("run", "--dry", "each@b")
     assert status == 0
     assert output.splitlines() == [
         "Stage 'first' would run:",
@@ -99,16 +117,17 @@ def test_dry_prints_the_commands_and_runs_none(project):
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_mistake_in_dvc_yaml_is_one_sentence(project, command):
+def test_a_mistake_in_dvc_yaml_is_one_sentence(typed, project, command):
     project.edit("dvc.yaml", "stages:", "stages: [")
-    nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    status, output = typed(project.root, command, env=nowhere)
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        status, output = typed(command)
     assert status == 1
     (line,) = output.splitlines()
     assert line.startswith("prefect-dvc: ")
     assert "dvc.yaml" in line
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_stages_live_and_a_summary(project, prefect_server):
     main, terminal = pty.openpty()
     with subprocess.Popen(
@@ -133,9 +152,9 @@ def test_a_terminal_shows_the_stages_live_and_a_summary(project, prefect_server)
     assert "Stages: 4 ran, 0 Cached." in text
 
 
-def test_deploy_makes_a_deployment_with_the_schedule(built, prefect_server):
+def test_deploy_makes_a_deployment_with_the_schedule(typed, built, prefect_server):
     arguments = ["--cron", "0 3 * * *", "--timezone", "Europe/London", "--keep-going"]
-    status, output = typed(built.root, "deploy", *arguments, env=prefect_server)
+    status, output = typed("deploy", *arguments)
     assert status == 0
     assert "prefect worker start --pool dvc" in output
     with (
@@ -161,27 +180,30 @@ def test_deploy_makes_a_deployment_with_the_schedule(built, prefect_server):
         (["--timezone", "Europe/London"], "--timezone needs --cron"),
     ],
 )
-def test_an_invalid_schedule_is_one_sentence(built, prefect_server, arguments, reason):
-    status, output = typed(built.root, "deploy", *arguments, env=prefect_server)
+def test_an_invalid_schedule_is_one_sentence(
+    typed, built, prefect_server, arguments, reason
+):
+    status, output = typed("deploy", *arguments)
     assert status == 1
     (line,) = output.splitlines()
     assert reason in line
 
 
-def test_deploy_without_a_server_says_how_to_start_one(built):
-    nowhere = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    status, output = typed(built.root, "deploy", env=nowhere)
+def test_deploy_without_a_server_says_how_to_start_one(typed, built):
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        status, output = typed("deploy")
     assert status == 1
     assert "start one with `prefect server start`" in output
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_repro_then_has_nothing_to_do(tmp_path, prefect_server):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     root = tmp_path / "tabular"
     shutil.copytree(EXAMPLE, root)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    status, output = typed(root, "run", env=prefect_server)
+    status, output = started(root, prefect_server, "run")
     assert status == 0, output
     assert (root / "predictions.svg").exists()
     repro = [sys.executable, "-m", "dvc", "repro"]

@@ -23,7 +23,7 @@ def sh(commands, script, **options):
     return commands.run(["/bin/sh", "-c", script], **options)
 
 
-def test_printed_lines_are_passed_on_and_returned(commands, tmp_path):
+def test_printed_lines_reach_the_listener_and_are_returned(commands, tmp_path):
     passed_on = []
     lines = sh(
         commands,

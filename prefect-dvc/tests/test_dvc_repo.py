@@ -41,7 +41,7 @@ from prefect_dvc.results import Outcome
 
 PACKAGE = Path(__file__).parent.parent
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
@@ -98,7 +98,7 @@ def test_select_returns_stages_in_running_order_with_what_they_need(repo):
     assert selected["last"].meta == {}
 
 
-def test_select_includes_what_the_targets_need(project):
+def test_select_includes_the_upstream_stages_of_targets(project):
     assert list(opened_repo(project, "each@b").select()) == ["first", "each@b"]
     assert sorted(opened_repo(project, "each").select()) == [
         "each@a",
@@ -183,14 +183,14 @@ def test_old_outputs_are_removed_before_the_commands_run(repo, built):
         assert not (built.root / "data" / "first.txt").exists()
 
 
-def test_dvc_lock_stays_as_it_is_if_nothing_is_recorded(repo, project):
+def test_dvc_lock_is_unchanged_if_nothing_is_recorded(repo, project):
     with repo.opened("first") as stage:
         check_call(stage.commands[0], **stage.process)
     assert project.lock() == {}
     assert project.repro("first") == ["first"]
 
 
-def test_an_open_stage_keeps_other_commands_from_its_files(repo, project):
+def test_other_commands_are_refused_while_a_stage_is_open(repo, project):
     with repo.opened("first") as stage:
         with pytest.raises(ReproductionError) as refused:
             project.repro("first")
@@ -209,7 +209,7 @@ def test_sibling_stages_can_be_open_together(repo, project):
     assert sorted(project.lock()) == ["each@a", "each@b", "first"]
 
 
-def test_dvc_lock_is_written_whole_or_not_at_all(repo, built, monkeypatch):
+def test_dvc_lock_is_replaced_atomically(repo, built, monkeypatch):
     before = built.read("dvc.lock")
     built.edit("params.yaml", "hello", "good day")
 
@@ -322,7 +322,9 @@ def test_a_missing_dependency_is_named(repo, project):
         Timeout("no answer"),
     ],
 )
-def test_a_broken_database_of_file_hashes_is_one_sentence(repo, monkeypatch, error):
+def test_a_broken_database_of_file_hashes_is_described_in_one_sentence(
+    repo, monkeypatch, error
+):
     def fails(*_):
         raise error
 
@@ -408,3 +410,4 @@ def test_a_dvc_stage_has_the_attributes_that_the_adapter_reads(project):
         assert (out.use_cache, out.is_metric, out.is_plot) == (True, False, False)
         assert out.fs_path == str(project.root / "data" / "first.txt")
         assert list(dvc_repo.index.graph.successors(stage)) == []
+        assert stage.dvcfile.lockfile_contents == {}

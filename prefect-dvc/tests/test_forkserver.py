@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 from conftest import alive, wait_until
@@ -65,7 +64,7 @@ def test_only_commands_that_need_no_shell_are_forked(server, command, plain):
     assert forkserver.can_run(command) is plain
 
 
-def test_output_and_status_are_passed_on(server, module, tmp_path):
+def test_output_and_status_are_returned(server, module, tmp_path):
     command = module("""
         import sys
         print("said")
@@ -106,6 +105,7 @@ def test_a_module_of_the_project_is_imported_again_each_time(server, module, tmp
     assert run(module("print('other')"), tmp_path) == (0, "other\n")
 
 
+@pytest.mark.slow
 def test_no_exit_status_is_lost_between_threads(server, module, tmp_path):
     command = ["/bin/sh", "-c", module("")]
     process = {"cwd": str(tmp_path), "env": dict(os.environ)}
@@ -143,10 +143,10 @@ for thread in threads: thread.join()
 
 
 SLEEPERS = """
-    import subprocess, time
+    import os, subprocess, time
     from pathlib import Path
     other = subprocess.Popen(["sleep", "60"])
-    Path("pids").write_text(f"{__import__('os').getpid()} {other.pid}")
+    Path("pids").write_text(f"{os.getpid()} {other.pid}")
     time.sleep(60)
 """
 
@@ -174,12 +174,10 @@ def test_a_stopped_run_ends_forked_commands_and_their_children(
         thread.start()
         pids = written_pids(tmp_path)
         assert os.getpgid(pids[0]) == pids[0]
-        started = time.monotonic()
         children.stop()
         thread.join()
-    assert time.monotonic() - started < 2.5
     assert caught == ["stopped"]
-    wait_until(lambda: not any(map(alive, pids)), seconds=2)
+    wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_a_failed_forked_command_has_status_and_last_line(server, module, tmp_path):
@@ -210,7 +208,7 @@ if __name__ == "__main__":
     assert server != parent.pid, "it was forked by the server"
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not any(map(alive, [*pids, server])), seconds=10)
+    wait_until(lambda: not any(map(alive, [*pids, server])))
 
 
 def test_the_server_ends_with_a_program_that_never_used_it(tmp_path):
@@ -222,7 +220,7 @@ forkserver.start(('json',))
 print(server._forkserver._forkserver_pid)
 """
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
-    wait_until(lambda: not alive(int(output)), seconds=1)
+    wait_until(lambda: not alive(int(output)))
 
 
 # Prints the server's pid; then, after Ctrl-C, whether the server became ready.
@@ -231,8 +229,8 @@ import sys, os, time
 from prefect_dvc import forkserver
 from multiprocessing import forkserver as server
 ready = forkserver.start({preload})
-print(server._forkserver._forkserver_pid, flush=True)
 try:
+    print(server._forkserver._forkserver_pid, flush=True)
     sys.stdin.read()
 except KeyboardInterrupt:
     pass
@@ -242,7 +240,9 @@ print(ready.wait({seconds}))
 
 def started(folder, seconds: float) -> subprocess.Popen[str]:
     """Start a program whose server takes a while to import what it preloads."""
-    (folder / "slow_import.py").write_text("import time; time.sleep(1.5)")
+    (folder / "slow_import.py").write_text(
+        "import pathlib, time; pathlib.Path('importing').touch(); time.sleep(1.5)"
+    )
     program = PROGRAM.format(preload=("slow_import",), seconds=seconds)
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -258,7 +258,7 @@ def started(folder, seconds: float) -> subprocess.Popen[str]:
 def test_ctrl_c_does_not_end_the_server(tmp_path):
     with started(tmp_path, 60) as process:
         server = int(process.stdout.readline())
-        time.sleep(0.3)  # by then it imports
+        wait_until((tmp_path / "importing").exists)
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.read() == "True\n"
     wait_until(lambda: not alive(server))
@@ -267,7 +267,6 @@ def test_ctrl_c_does_not_end_the_server(tmp_path):
 def test_a_killed_server_is_reported_as_not_ready(tmp_path):
     with started(tmp_path, 2) as process:
         server = int(process.stdout.readline())
-        time.sleep(0.3)  # by then it imports
+        wait_until((tmp_path / "importing").exists)
         os.kill(server, signal.SIGKILL)
-        time.sleep(0.3)  # until the waiting thread notices
         assert process.communicate("")[0] == "False\n"

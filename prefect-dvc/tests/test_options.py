@@ -1,6 +1,6 @@
-"""The options of `dvc repro` mean the same to `DvcProject.run`.
+"""`DvcProject.run` takes the options of `dvc repro`, with the same effect.
 
-Each case runs in two copies of a project, one with either engine; afterwards both have
+Each case runs in two copies of a project, one with either engine. Afterwards both have
 run the same stages and hold the same files, caches included.
 """
 
@@ -16,7 +16,7 @@ from small_project import Project
 from prefect_dvc import Action, DvcProject, RunFailed
 
 pytestmark = [
-    # DVC asks pygtrie so for the outputs of a stage.
+    # DVC's own, when it looks up the outputs of a stage.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
     pytest.mark.usefixtures("prefect_server"),
 ]
@@ -51,7 +51,7 @@ def fail_first_sibling(project):
     project.fail("each@a", 3, "There is no more paper.")
 
 
-def put_back(project):
+def set_back(project):
     edit_text(project)
     project.repro(all_pipelines=True)
     project.edit("params.yaml", "good day", "hello")
@@ -107,6 +107,8 @@ def run_repro(twin, targets, options, folder="."):
     return twin.ran(), failed
 
 
+# The cases that also run by default; the others are slow.
+FAST = {"downstream", "keep_going", "pull and force_downstream"}
 CASES = {
     "force": (nothing, None, {"force": True}),
     "a target": (edit_text, ["each@b"], {}),
@@ -115,7 +117,7 @@ CASES = {
     "single_item of two": (edit_text, ["last", "first"], {"single_item": True}),
     "downstream": (edit_sources, ["each@a"], {"downstream": True}),
     "force_downstream": (edit_sign, None, {"force_downstream": True}),
-    "force_downstream restored": (put_back, None, {"force_downstream": True}),
+    "force_downstream restored": (set_back, None, {"force_downstream": True}),
     "pipeline": (edit_text, ["each@a"], {"pipeline": True}),
     "all_pipelines": (edit_text, None, {"all_pipelines": True}),
     "recursive": (edit_text, ["second"], {"recursive": True}),
@@ -137,27 +139,34 @@ CASES = {
         {"allow_missing": True},
     ),
     "no_commit": (edit_text, None, {"no_commit": True}),
-    "no_run_cache": (put_back, None, {"no_run_cache": True}),
-    "the run cache": (put_back, None, {}),
+    "no_run_cache": (set_back, None, {"no_run_cache": True}),
+    "the run cache": (set_back, None, {}),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_option_does_what_it_does_for_repro(twins, case):
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case in FAST else pytest.param(case, marks=pytest.mark.slow)
+        for case in CASES
+    ],
+)
+def test_an_option_has_the_same_effect_as_for_repro(twins, case):
     edit, targets, options = CASES[case]
     project, twin = twins(edit)
     result = DvcProject(project.root).run(targets, raise_on_failure=False, **options)
     ran, failed = project.ran(), not result.ok
-    twin._told = project._told
+    twin.seen = project.seen
     assert (ran, failed) == run_repro(twin, targets, options)
     assert contents(project.root) == contents(twin.root)
 
 
-def test_a_folder_below_is_a_project_of_its_own(twins):
+@pytest.mark.slow
+def test_a_subfolder_with_a_dvc_yaml_is_a_project(twins):
     project, twin = twins(edit_text)
     DvcProject(project.root / "second").run()
     ran = project.ran()
-    twin._told = project._told
+    twin.seen = project.seen
     assert (ran, False) == run_repro(twin, None, {}, folder="second")
     assert contents(project.root) == contents(twin.root)
 
@@ -190,6 +199,7 @@ stages:
     assert project.ran() == ["slow"]
 
 
+@pytest.mark.slow
 def test_a_missing_remote_file_is_planned_as_restored_only_with_pull(twins):
     project, _ = twins(lose_data)
     plan = DvcProject(project.root).plan()

@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from random_projects import contents
@@ -12,7 +11,7 @@ from random_projects import contents
 from prefect_dvc import Action, ProjectError, RunOptions
 from prefect_dvc.planning import plan
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
@@ -126,7 +125,8 @@ def test_a_corrupted_output_is_restored(built):
     assert found["last"] == (Action.UNCHANGED, "")
 
 
-def test_a_parameter_put_back_is_restored_with_all_that_follows(built):
+@pytest.mark.slow
+def test_a_parameter_set_back_is_restored_with_its_downstream_stages(built):
     built.edit("params.yaml", "hello", "good day")
     assert set(actions(built).values()) == {"run"}
     built.repro()
@@ -205,7 +205,7 @@ def test_options_and_targets_are_followed(built):
     }
 
 
-def test_missing_data_is_fine_with_allow_missing(built):
+def test_allow_missing_skips_stages_that_only_miss_data(built):
     shutil.rmtree(built.root / ".dvc/cache")
     for name in ("data/first.txt", "parts/a.txt"):
         (built.root / name).unlink()
@@ -226,36 +226,14 @@ def test_a_plan_prints_as_a_table(built):
     assert text.splitlines()[-1].split()[:2] == ["last", "run"]
 
 
-TWELVE = """\
-import time
-started = time.monotonic()
+PLAN = """\
+import sys
 from prefect_dvc.options import RunOptions
 from prefect_dvc.planning import plan
-found = plan(".", RunOptions())
-assert len(found) == 12
-import sys
+assert len(plan(".", RunOptions())) == 4
 assert "prefect" not in sys.modules
-print(time.monotonic() - started)
 """
 
 
-def test_a_plan_of_twelve_stages_takes_less_than_a_second_without_prefect(project):
-    stages = "\n".join(
-        f"  s{i}: {{cmd: cp s{i}.txt s{i + 1}.txt, deps: [s{i}.txt], "
-        f"outs: [s{i + 1}.txt]}}"
-        for i in range(12)
-    )
-    project.write("dvc.yaml", f"stages:\n{stages}\n")
-    project.write("s0.txt", "start\n")
-    project.repro()
-    project.write("s0.txt", "new start\n")
-    seconds = []
-    for _ in range(3):
-        started = time.process_time()
-        plan(project.root, RunOptions())
-        seconds.append(time.process_time() - started)
-    output = subprocess.check_output(
-        [sys.executable, "-c", TWELVE], cwd=project.root, text=True
-    )
-    print(f"in process {min(seconds):.2f} s of CPU, as a program {float(output):.2f} s")
-    assert min(seconds) < 1
+def test_a_plan_does_not_import_prefect(project):
+    subprocess.run([sys.executable, "-c", PLAN], cwd=project.root, check=True)

@@ -1,4 +1,4 @@
-"""The Prefect server keeps its records in PostgreSQL as well, by one setting."""
+"""The Prefect server can keep its records in PostgreSQL, with one setting."""
 
 import os
 import shutil
@@ -12,24 +12,25 @@ from conftest import serving_prefect, wait_until
 
 ANYFLOW = Path(__file__).with_name("anyflow.py")
 
-# Debian keeps the programs that start a server out of the path.
+# Debian does not put the programs that start a server into the path.
 DEBIAN = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 PATH = os.pathsep.join([*DEBIAN, os.environ["PATH"]])
 INITDB = shutil.which("initdb", path=PATH)
 
-pytestmark = pytest.mark.skipif(
-    INITDB is None, reason="PostgreSQL's initdb is not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(INITDB is None, reason="PostgreSQL's initdb is not installed"),
+]
 
 
 @pytest.fixture
 def postgres():
-    """A cluster of this test's own, without a network; gives the folder to ask in."""
-    # Not in pytest's folder: a socket's path may have 107 characters at most.
+    """A new cluster without a network; yields the folder of its socket."""
+    # Not in pytest's folder: the path of a socket may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         folder = Path(name)
         # PostgreSQL refuses to run as root.
-        user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        user = {"user": "nobody"} if os.geteuid() == 0 else {}  # prose: ok
         if user:
             shutil.chown(folder, **user)
         data, programs = folder / "data", Path(INITDB).resolve().parent
@@ -47,16 +48,16 @@ def postgres():
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until(lambda: ask(folder, "select 1") == "1\n")
-            ask(folder, "create database records")
+            wait_until(lambda: query(folder, "select 1") == "1\n")
+            query(folder, "create database records")
             yield folder
         finally:
             server.terminate()
             server.wait()
 
 
-def ask(folder, sql, database="postgres"):
-    """What the database answers, or nothing if it does not."""
+def query(folder, sql, database="postgres"):
+    """Return the database's answer, or nothing if it is down."""
     options = ["--no-psqlrc", "--tuples-only", "--no-align", "--username=prefect"]
     ended = subprocess.run(
         ["psql", *options, "--host", folder, "--command", sql, database],
@@ -67,21 +68,23 @@ def ask(folder, sql, database="postgres"):
     return ended.stdout
 
 
-def test_a_run_stands_in_postgresql_by_one_setting(project, postgres, tmp_path):
+def test_a_run_is_recorded_in_postgresql_with_one_setting(project, postgres, tmp_path):
     url = f"postgresql+asyncpg://prefect@/records?host={postgres}"
     home = tmp_path / "home"
     home.mkdir()
-    with serving_prefect(home, PREFECT_SERVER_DATABASE_CONNECTION_URL=url) as to_it:
+    with serving_prefect(
+        home, PREFECT_SERVER_DATABASE_CONNECTION_URL=url
+    ) as environment:
         ended = subprocess.run(
-            [sys.executable, ANYFLOW, project.root], env=to_it, check=False
+            [sys.executable, ANYFLOW, project.root], env=environment, check=False
         )
         assert ended.returncode == 0
-        stands = "select state_name from flow_run"
-        assert ask(postgres, stands, "records") == "Completed\n"
+        states = "select state_name from flow_run"
+        assert query(postgres, states, "records") == "Completed\n"
         tasks = "select name from task_run order by name"
         wait_until(
             lambda: (
-                ask(postgres, tasks, "records").split()
+                query(postgres, tasks, "records").split()
                 == ["each@a", "each@b", "first", "last"]
             )
         )

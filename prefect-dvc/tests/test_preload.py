@@ -2,10 +2,11 @@
 
 import pytest
 
+from prefect_dvc import forkserver
 from prefect_dvc.errors import ProjectError
-from prefect_dvc.preload import _outputs_exist, preloaded_modules
+from prefect_dvc.preload import preloaded_modules, start_preloading
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
@@ -41,14 +42,31 @@ def test_an_invalid_section_is_refused_in_one_sentence(tmp_path, text, fault):
         preloaded_modules(tmp_path)
 
 
-def test_preloading_is_skipped_if_every_output_exists(built):
-    assert _outputs_exist(built.root)
+@pytest.fixture
+def preloads(monkeypatch):
+    """Return whether `start_preloading` starts the preloading in a folder."""
+    started = []
+    monkeypatch.setattr(forkserver, "start", started.append)
+
+    def preloads(folder):
+        (folder / "pyproject.toml").write_text(
+            '[tool.prefect-dvc]\npreload = ["json"]\n'
+        )
+        started.clear()
+        start_preloading(folder)
+        return started == [("json",)]
+
+    return preloads
+
+
+def test_preloading_is_skipped_if_every_output_exists(built, preloads):
+    assert not preloads(built.root)
     (built.root / "parts" / "a.txt").unlink()
-    assert not _outputs_exist(built.root)
+    assert preloads(built.root)
 
 
 @pytest.mark.parametrize("text", [None, "", "stages:", "stages: {a: 1}", "[", "- a"])
-def test_preloading_is_not_skipped_without_a_usable_dvc_lock(tmp_path, text):
+def test_preloading_is_not_skipped_without_a_usable_dvc_lock(tmp_path, preloads, text):
     if text is not None:
         (tmp_path / "dvc.lock").write_text(text)
-    assert not _outputs_exist(tmp_path)
+    assert preloads(tmp_path)

@@ -1,6 +1,6 @@
 """Random projects end as under `dvc repro` after any edits, and as planned.
 
-`PREFECT_DVC_PROJECTS=1000` tries so many projects instead of a few.
+`PREFECT_DVC_PROJECTS=1000` tries 1,000 projects instead of a few.
 """
 
 import logging
@@ -28,8 +28,9 @@ from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Action
 from prefect_dvc.results import Outcome
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
     pytest.mark.timeout(0),
 ]
@@ -39,13 +40,13 @@ COUNTS: Counter[str] = Counter()
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """An empty DVC repository, and a place for DVC's own files."""
+    """An empty DVC repository, and a folder for DVC's own files."""
     base = tmp_path_factory.mktemp("random")
     root = base / "template"
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    # Else a folder's hash would depend on the order in which stages were recorded.
+    # Otherwise a folder's hash would depend on the order in which stages are recorded.
     (root / ".dvcignore").write_text(".gitignore\n")
     (root / "work").mkdir()
     subprocess.run(["git", "init", "--quiet", str(root)], check=True)
@@ -79,7 +80,7 @@ def repro(root, options, targets):
 
 
 def never(_seconds):
-    raise AssertionError("It waits, and nothing else is at work.")
+    raise AssertionError("It waits, but nothing else is at work.")
 
 
 def planned(root, options):
@@ -137,9 +138,9 @@ def run_in_a_flow(root, options):
 
 
 def check_plan(plan, outcomes):
-    """Each stage did what was planned.
+    """Check that each stage did what was planned.
 
-    A stage that reads what another one makes may come out unchanged instead of running.
+    A stage that reads the output of another one may end unchanged instead of running.
     """
     open_ended = set()
     for name, stage in plan.items():
@@ -161,10 +162,10 @@ def check_plan(plan, outcomes):
 
 
 def keep_ignored(theirs, ours):
-    """Add to theirs what only ours ignores.
+    """Add to their .gitignore the lines that only ours has.
 
-    If a stage fails, `dvc repro` takes the outputs of all stages of that run out of
-    .gitignore again, also of those that it recorded in dvc.lock.
+    If a stage fails, `dvc repro` removes the outputs of all stages of that run from
+    .gitignore, also of those that it recorded in dvc.lock.
     """
     for path in ours.rglob(".gitignore"):
         twin = theirs / path.relative_to(ours)
@@ -196,7 +197,9 @@ def one_round(roots, edits, options, targets, state, control, engine):
     chosen = None
     if options.pop("targets", False) and present:
         addresses = {
-            step.name: f"sub/dvc.yaml:{step.name}" if step.place == "sub" else step.name
+            step.name: f"sub/dvc.yaml:{step.name}"
+            if step.location == "sub"
+            else step.name
             for step in state.steps
         }
         chosen = [addresses[name] for name in present]

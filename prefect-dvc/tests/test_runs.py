@@ -1,4 +1,4 @@
-"""What a flow can rely on: order of stages, cores, hooks, other tasks, results."""
+"""Runs in a flow: order of stages, cores, hooks, other tasks, results."""
 
 import os
 import time
@@ -28,7 +28,7 @@ from prefect_dvc import (
 from prefect_dvc.cores import Cores
 
 pytestmark = [
-    # DVC asks pygtrie so for the outputs of a stage.
+    # DVC's own, when it looks up the outputs of a stage.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
     pytest.mark.usefixtures("prefect_server"),
 ]
@@ -42,7 +42,7 @@ stages:
 
 
 def began(project):
-    return [name for name, _ in project.noted("began")]
+    return [name for name, _ in project.logged("began")]
 
 
 # Cores.
@@ -59,6 +59,7 @@ def test_the_longest_stages_of_the_last_run_start_first(project):
     assert all(0.1 <= value < 5 for value in measured.values())
 
 
+@pytest.mark.slow
 def test_a_plan_has_the_seconds_of_the_last_run(project):
     project.write("dvc.yaml", FOUR)
     runs = DvcProject(project.root, jobs=2)
@@ -67,6 +68,7 @@ def test_a_plan_has_the_seconds_of_the_last_run(project):
     assert runs.plan().stage("a").last_seconds >= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_no_more_stages_run_at_a_time_than_jobs(project, jobs):
     project.write("dvc.yaml", FOUR)
@@ -78,7 +80,8 @@ def test_no_more_stages_run_at_a_time_than_jobs(project, jobs):
     assert most == min(jobs, 4)
 
 
-def test_a_stage_with_several_cores_runs_with_fewer_others(project):
+@pytest.mark.slow
+def test_a_stage_with_all_cores_runs_alone(project):
     two = FOUR.replace("end a}", "end a, meta: {prefect: {cores: 2}}}")
     project.write("dvc.yaml", two)
     DvcProject(project.root, jobs=2).run()
@@ -88,7 +91,8 @@ def test_a_stage_with_several_cores_runs_with_fewer_others(project):
     assert len(lines) == 8
 
 
-def test_a_stage_that_wants_more_cores_than_there_are_gets_all(project):
+@pytest.mark.slow
+def test_a_stage_with_more_cores_than_there_are_gets_all(project):
     project.write(
         "dvc.yaml", FOUR.replace("end a}", "end a, meta: {prefect: {cores: 64}}}")
     )
@@ -123,6 +127,7 @@ def held_by_another_command(project, name):
             yield
 
 
+@pytest.mark.slow
 def test_a_stage_that_waits_for_another_command_does_not_block_the_others(project):
     project.write("dvc.yaml", FOUR.replace("end a}", "end a, deps: [source.txt]}"))
     history.write(project.root, {"a": 9.0})
@@ -132,7 +137,7 @@ def test_a_stage_that_waits_for_another_command_does_not_block_the_others(projec
         held_by_another_command(project, "source.txt"),
     ):
         running = pool.submit(copy_context().run, runs.run)
-        wait_until(lambda: len(project.noted("ended")) == 3)
+        wait_until(lambda: len(project.logged("ended")) == 3)
         assert "a" not in began(project)
         assert not running.done()
     assert running.result(60).ok
@@ -187,6 +192,7 @@ def test_hooks_get_the_results_of_matching_stages_in_their_tasks(built):
     assert sorted(everything) == ["each@a", "each@b", "first", "last"]
 
 
+@pytest.mark.slow
 def test_a_failing_hook_does_not_fail_its_stage(built):
     runs = DvcProject(built.root)
     called = []
@@ -262,6 +268,7 @@ def test_run_failed_has_the_outcome_of_every_stage(project):
     assert not result.ok
 
 
+@pytest.mark.slow
 def test_a_failure_can_be_returned_instead_of_raised(project):
     project.fail("first", 3, "There is no more paper.")
     result = DvcProject(project.root).run(raise_on_failure=False)
@@ -269,6 +276,7 @@ def test_a_failure_can_be_returned_instead_of_raised(project):
     assert str(result).splitlines()[1].split()[:2] == ["first", "failed"]
 
 
+@pytest.mark.slow
 def test_a_run_outside_a_flow_has_a_flow_named_after_the_folder(project):
     odd = project.root.with_name("a & b")
     project.root.rename(odd)
@@ -289,7 +297,7 @@ def test_a_run_outside_a_flow_has_a_flow_named_after_the_folder(project):
     assert names == ["a - b"]
 
 
-def test_a_table_of_outcomes_and_reasons_is_shown_in_the_ui(built):
+def test_the_ui_shows_a_table_of_outcomes_and_reasons(built):
     built.edit("params.yaml", "a: plus", "a: times")
     built.write("parts/b.txt", "wrong\n")
 
@@ -322,6 +330,7 @@ def test_an_unknown_option_or_target_is_refused(project):
         DvcProject(project.root).run("lost")
 
 
+@pytest.mark.slow
 def test_other_runs_are_kept_out_while_the_project_is_locked(project):
     runs = DvcProject(project.root, wait=False)
     assert not runs.running
@@ -333,7 +342,8 @@ def test_other_runs_are_kept_out_while_the_project_is_locked(project):
     assert not runs.running
 
 
-def test_stages_outside_the_graph_of_targets_are_not_visited(project):
+@pytest.mark.slow
+def test_only_the_targets_and_their_upstream_stages_run(project):
     result = DvcProject(project.root).run("each@b")
     assert [stage.name for stage in result] == ["first", "each@b"]
     assert runs_left(project) == {"each@a", "last"}
@@ -341,4 +351,4 @@ def test_stages_outside_the_graph_of_targets_are_not_visited(project):
 
 def runs_left(project):
     plan = DvcProject(project.root).plan()
-    return {stage.name for stage in plan.with_action(Action.RUN)}
+    return {stage.name for stage in plan if stage.action is Action.RUN}

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from dvc import rwlock
 
-from prefect_dvc import rwlock_file
+from prefect_dvc import atomic_files
 from prefect_dvc.dvc_repo import DvcRepo
 from prefect_dvc.errors import ProjectError
 from prefect_dvc.options import RunOptions
 from prefect_dvc.results import Outcome
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 RWLOCK = Path(".dvc/tmp/rwlock")
 
@@ -51,7 +51,7 @@ def test_a_file_half_written_by_dvc_does_not_stop_a_run(built, half):
     assert built.repro() == []
 
 
-def test_the_locks_of_a_running_command_are_kept(built):
+def test_repair_keeps_the_locks_of_a_running_command(built):
     with opened_repo(built).opened("first", force=True):
         before = RWLOCK.read_bytes()
         opened_repo(built).select()
@@ -61,17 +61,17 @@ def test_the_locks_of_a_running_command_are_kept(built):
 def test_locks_are_released_on_a_full_disk(built, monkeypatch):
     repo = opened_repo(built)
     repo.select()
-    write_text = Path.write_text
+    write_bytes = Path.write_bytes
 
-    def full(path, content, **options):
+    def full(path, content):
         if path.name == "rwlock.draft":
-            write_text(path, "")
+            write_bytes(path, b"")
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write_text(path, content, **options)
+        return write_bytes(path, content)
 
     with repo.opened("first", force=True):
         assert json.loads(RWLOCK.read_bytes())["write"]
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
         with (
             pytest.raises(
                 ProjectError,
@@ -90,7 +90,7 @@ def test_a_lock_that_cannot_be_released_does_not_hide_the_failure(built, monkeyp
 
     def fail():
         with opened_repo(built).opened("first", force=True):
-            monkeypatch.setattr(rwlock_file, "_whole", refused)
+            monkeypatch.setattr(atomic_files, "_written_whole", refused)
             raise EOFError
 
     with pytest.raises(EOFError):

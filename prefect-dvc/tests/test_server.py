@@ -8,13 +8,13 @@ from prefect_dvc import server
 
 @pytest.fixture
 def slept(monkeypatch):
-    """How long was slept, each time; nobody sleeps."""
+    """The seconds of each sleep, which takes no time."""
     slept = []
     monkeypatch.setattr(server.time, "sleep", slept.append)
     return slept
 
 
-def test_a_server_that_comes_back_is_waited_for(slept):
+def test_a_call_waits_for_a_server_that_comes_back(slept):
     answers = iter([httpx.ConnectError("gone"), httpx.ConnectError("gone"), None])
     given = []
 
@@ -29,7 +29,7 @@ def test_a_server_that_comes_back_is_waited_for(slept):
     assert slept == [1, 2]
 
 
-def test_after_a_minute_it_is_an_error(slept):
+def test_a_call_fails_if_the_server_is_down_for_a_minute(slept):
     @server.retry_connection
     def ask():
         raise httpx.ConnectError("gone")
@@ -39,7 +39,7 @@ def test_after_a_minute_it_is_an_error(slept):
     assert 60 <= sum(slept) < 70
 
 
-def test_another_error_is_told_at_once(slept):
+def test_another_error_is_raised_at_once(slept):
     @server.retry_connection
     def ask():
         raise ZeroDivisionError

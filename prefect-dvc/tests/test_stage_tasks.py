@@ -1,4 +1,4 @@
-"""Each stage is a Prefect task with its options, log and artifacts in the UI."""
+"""Each stage is a Prefect task with its settings, log and artifacts in the UI."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from prefect_dvc.errors import ProjectError
 from prefect_dvc.processes import Processes, environment
 from prefect_dvc.stage_options import StageOptions
 
-# DVC asks pygtrie so for the outputs of a stage.
+# DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 

@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_dvc.command_line import run_flow
     from prefect_dvc.commands import Commands
     from prefect_dvc.errors import (
         CommandFailed,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from prefect_dvc.preload import start_preloading
     from prefect_dvc.project import DvcProject
     from prefect_dvc.results import Outcome, RunResult, StageResult
-    from prefect_dvc.server import retry_connection
+    from prefect_dvc.server import retry_connection, run_flow
     from prefect_dvc.stage_tasks import ProjectRun
 
 __all__ = [
@@ -58,33 +57,17 @@ __all__ = [
     "start_preloading",
 ]
 
-_MODULES = {
-    "errors": (
-        "CommandFailed",
-        "DependencyChanged",
-        "DeploymentError",
-        "PrefectDvcError",
-        "ProjectBusy",
-        "ProjectError",
-        "RunFailed",
-        "Stopped",
-        "TimedOut",
-        "describe_error",
-    ),
-    "command_line": ("run_flow",),
-    "commands": ("Commands",),
-    "options": ("RunOptions",),
-    "plan": ("Action", "Change", "Plan", "PlannedStage"),
-    "preload": ("start_preloading",),
-    "project": ("DvcProject",),
-    "server": ("retry_connection",),
-    "results": ("Outcome", "RunResult", "StageResult"),
-    "stage_tasks": ("ProjectRun",),
-}
+# In this order: those that import neither Prefect nor DVC first.
+_MODULES = (
+    *("errors", "options", "plan", "results", "preload"),
+    *("server", "commands", "stage_tasks", "project"),
+)
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    if name in __all__:
+        for module in _MODULES:
+            found = importlib.import_module(f"{__name__}.{module}")
+            if hasattr(found, name):
+                return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,39 +10,23 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_type_hints
 
 from prefect_dvc.errors import PrefectDvcError, ProjectError
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Action, Plan
 
-# Option of `dvc repro`, its short form, its help there.
-SELECTION = [
-    ("glob", None, "targets may hold shell-style wildcards"),
-    ("recursive", "-R", "run all stages in the folders named as targets"),
-    ("single-item", "-s", "run only the targets, not the stages that they need"),
-    ("downstream", None, "start from the targets, and run the stages that need them"),
-    ("pipeline", "-p", "run the whole pipelines that the targets belong to"),
-    ("all-pipelines", "-P", "run all pipelines of the repository"),
-    ("force", "-f", "run stages even if they are unchanged"),
-    ("force-downstream", None, "run the stages that need a changed one"),
-    ("allow-missing", None, "skip stages with missing data but no other changes"),
-    ("no-run-cache", None, "run commands even if the run cache has their result"),
-]
-EXECUTION = [
-    ("keep-going", "-k", "after a failure, run the stages that don't need it"),
-    ("ignore-errors", None, "ignore the errors of stages"),
-    ("pull", None, "download missing data from the default remote"),
-    ("no-commit", None, "don't put outputs into the cache"),
-]
+# Of `RunOptions`; the others choose stages, and a plan depends on them too.
+EXECUTION = {"keep_going", "ignore_errors", "pull", "no_commit"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit."""
     # Looking for garbage during the imports finds none and takes time.
     gc.disable()
-    asked = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(arguments)
     try:
-        status = asked.command(asked)
+        status = parsed.command(parsed)
     except PrefectDvcError as error:
         print(f"prefect-dvc: {error}", file=sys.stderr)
         status = 1
@@ -52,82 +36,73 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _plan(asked: argparse.Namespace) -> int:
-    found = _planned(asked, _options(asked))
-    if asked.json:
-        print(json.dumps([stage.as_dict() for stage in found], indent=2))
+def _plan(parsed: argparse.Namespace) -> int:
+    plan = _planned(_options(parsed), parsed)
+    if parsed.json:
+        print(json.dumps([stage.as_dict() for stage in plan], indent=2))
     else:
-        print(found)
+        print(plan)
     return 0
 
 
-def _why(asked: argparse.Namespace) -> int:
-    options = RunOptions.of(asked.stage)
-    found = _planned(asked, options)
-    chosen = [
+def _why(parsed: argparse.Namespace) -> int:
+    plan = _planned(RunOptions.of(parsed.stage), parsed)
+    named = [
         stage
-        for stage in found
-        if asked.stage in (stage.name, stage.name.partition("@")[0])
-    ] or list(found)
-    for stage in chosen:
+        for stage in plan
+        if parsed.stage in (stage.name, stage.name.partition("@")[0])
+    ]
+    for stage in named or plan:
         print(f"{stage.name}: {stage.action}")
         for change in stage.changes:
             print(f"  {change}")
     return 0
 
 
-def _run(asked: argparse.Namespace) -> int:
-    options = _options(asked)
-    if asked.dry:
-        return _dry(asked, options)
+def _run(parsed: argparse.Namespace) -> int:
     # Finds mistakes in dvc.yaml, and that there is nothing to do, before the seconds
     # that Prefect takes to start.
-    found = _planned(asked, options)
-    if all(stage.action is Action.UNCHANGED for stage in found):
-        print(found)
+    options = _options(parsed)
+    plan = _planned(options, parsed)
+    if parsed.dry:
+        return _dry(plan)
+    if all(stage.action is Action.UNCHANGED for stage in plan):
+        print(plan)
         print("Nothing to run: every stage is unchanged.")
         return 0
-    return _run_flow(asked, options)
+    return _run_flow(options, parsed)
 
 
-def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
+def _dry(plan: Plan) -> int:
+    """Print the commands that would run, like `dvc repro --dry`."""
+    ends = {
+        Action.UNCHANGED: "is unchanged.",
+        Action.RESTORE: "would be restored from the cache.",
+        Action.RUN: "would run:",
+    }
+    for stage in plan:
+        print(f"Stage {stage.name!r} {ends[stage.action]}")
+        if stage.action is Action.RUN:
+            for command in stage.commands:
+                print(f"> {command}")
+    return 0
+
+
+def _run_flow(options: RunOptions, parsed: argparse.Namespace) -> int:
     from prefect_dvc.preload import start_preloading  # noqa: PLC0415  # before Prefect
 
     start_preloading(Path.cwd())
-    from prefect.settings import (  # noqa: PLC0415  # takes a second
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-        temporary_settings,
-    )
-
-    from prefect_dvc.display import shown  # noqa: PLC0415  # imports Prefect
-    from prefect_dvc.runner import run_project  # noqa: PLC0415  # as above
-    from prefect_dvc.server import connected  # noqa: PLC0415  # as above
+    from prefect_dvc.runner import run_in_terminal  # noqa: PLC0415  # imports Prefect
 
     gc.freeze()
     gc.enable()
-    settings = temporary_settings(
-        {
-            # Heartbeats show that a run on a worker is alive; here its user sees it.
-            # The flow would wait for their thread, up to a second.
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            # A temporary server needs longer than 20 s on a busy machine, and reports
-            # an error where it can't send its statistics.
-            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        }
+    state = run_in_terminal(
+        Path.cwd(),
+        options,
+        jobs=parsed.jobs,
+        wait=parsed.wait,
+        verbose=parsed.verbose,
     )
-    with connected(), settings, shown(verbose=asked.verbose) as events:
-        state = run_project(
-            str(Path.cwd()),
-            list(options.targets) or None,
-            options.enabled(),
-            asked.jobs,
-            wait=asked.wait,
-            events=events,
-            return_state=True,
-        )
     if not state.is_completed():
         print(f"prefect-dvc: {state.message}", file=sys.stderr)
         return 1
@@ -135,50 +110,42 @@ def _run_flow(asked: argparse.Namespace, options: RunOptions) -> int:
     return 0
 
 
-def _dry(asked: argparse.Namespace, options: RunOptions) -> int:
-    """Print the commands that would run, like `dvc repro --dry`."""
-    for stage in _planned(asked, options):
-        if stage.action is Action.UNCHANGED:
-            print(f"Stage {stage.name!r} is unchanged.")
-        elif stage.action is Action.RESTORE:
-            print(f"Stage {stage.name!r} would be restored from the cache.")
-        else:
-            print(f"Stage {stage.name!r} would run:")
-            for command in stage.commands:
-                print(f"> {command}")
-    return 0
-
-
-def _deploy(asked: argparse.Namespace) -> int:
+def _deploy(parsed: argparse.Namespace) -> int:
     from prefect_dvc.deploy import deploy  # noqa: PLC0415  # imports Prefect
 
-    if asked.timezone and not asked.cron:
+    if parsed.timezone and not parsed.cron:
         raise ProjectError("--timezone needs --cron.")
     print(
         deploy(
             Path.cwd(),
-            name=asked.name or Path.cwd().name,
-            cron=asked.cron,
-            timezone=asked.timezone,
-            pool=asked.pool,
-            options=_options(asked),
-            jobs=asked.jobs,
+            name=parsed.name or Path.cwd().name,
+            cron=parsed.cron,
+            timezone=parsed.timezone,
+            pool=parsed.pool,
+            options=_options(parsed),
+            jobs=parsed.jobs,
         )
     )
     return 0
 
 
-def _planned(asked: argparse.Namespace, options: RunOptions) -> Plan:
+def _planned(options: RunOptions, parsed: argparse.Namespace) -> Plan:
     from prefect_dvc.planning import plan  # noqa: PLC0415  # imports DVC, not Prefect
 
-    return plan(Path.cwd(), options, wait=asked.wait)
+    return plan(Path.cwd(), options, wait=parsed.wait)
 
 
-def _options(asked: argparse.Namespace) -> RunOptions:
-    names = [name.replace("-", "_") for name, *_ in [*SELECTION, *EXECUTION]]
-    return RunOptions.of(
-        asked.targets, **{name: getattr(asked, name, False) for name in names}
-    )
+def _options(parsed: argparse.Namespace) -> RunOptions:
+    given = {name: getattr(parsed, name, False) for name in _flags()}
+    return RunOptions.of(parsed.targets, **given)
+
+
+def _flags() -> dict[str, tuple[str, ...]]:
+    """Return each option of `RunOptions` with its help, and its short form if any."""
+    hints = get_type_hints(RunOptions, include_extras=True)
+    return {
+        name: hint.__metadata__ for name, hint in hints.items() if name != "targets"
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,28 +155,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     plan = commands.add_parser("plan", help="say what would run, and why")
-    _add_targets(plan, SELECTION)
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(command=_plan)
     run = commands.add_parser("run", help="run the stages that changed")
-    _add_targets(run, [*SELECTION, *EXECUTION])
     run.add_argument("--dry", action="store_true", help="only print what would run")
     run.add_argument("-v", "--verbose", action="store_true", help="show all output")
-    _add_jobs(run)
     run.set_defaults(command=_run)
     why = commands.add_parser("why", help="say why a stage would run")
     why.add_argument("stage", metavar="STAGE")
     why.set_defaults(command=_why)
     deploy = commands.add_parser("deploy", help="make a deployment, for a worker")
-    _add_targets(deploy, [*SELECTION, *EXECUTION])
     deploy.add_argument("--cron", help='when to run, such as "0 3 * * *"')
     deploy.add_argument("--timezone", help="of the cron, such as Europe/London")
     deploy.add_argument("--name", help="of the deployment; the folder's name if none")
     deploy.add_argument("--pool", default="dvc", help="work pool; `dvc` if not given")
-    _add_jobs(deploy)
     deploy.set_defaults(command=_deploy)
-    for one in (plan, run, why):
-        one.add_argument(
+    for command in (plan, run, deploy):
+        _add_targets(command, without=EXECUTION if command is plan else set())
+    for command in (run, deploy):
+        command.add_argument(
+            *("-j", "--jobs"),
+            type=int,
+            metavar="N",
+            help="how many stages run at a time; the number of cores if not given",
+        )
+    for command in (plan, run, why):
+        command.add_argument(
             "--no-wait",
             dest="wait",
             action="store_false",
@@ -218,28 +189,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_targets(
-    parser: argparse.ArgumentParser, options: list[tuple[str, str | None, str]]
-) -> None:
+def _add_targets(parser: argparse.ArgumentParser, *, without: set[str]) -> None:
     parser.add_argument(
         "targets",
         nargs="*",
         metavar="TARGET",
         help="stages, or paths of dvc.yaml or .dvc files; dvc.yaml if none",
     )
-    for name, short, text in options:
-        flags = [flag for flag in (short, f"--{name}") if flag]
-        parser.add_argument(*flags, action="store_true", help=text)
-
-
-def _add_jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-j",
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="how many stages run at a time; the number of cores if not given",
-    )
+    for name, (text, *short) in _flags().items():
+        if name not in without:
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(*short, flag, action="store_true", help=text)
 
 
 if __name__ == "__main__":

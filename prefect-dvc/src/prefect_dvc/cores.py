@@ -1,8 +1,8 @@
 """Share the cores of a run: the stage that took longest the last time starts first.
 
 Stages that become ready at the same moment arrive here one after another, as their
-tasks are started. So that a short one does not take the core that a long one is about
-to ask for, a core is kept for a moment for stages that are ready and have not arrived.
+tasks are started. A core is kept for a moment for stages that are ready and have not
+arrived, so that a short one does not take the core that a long one is about to need.
 """
 
 import os
@@ -46,7 +46,7 @@ class Cores:
         }
         self._ended: set[str] = set()
         self._arrived: set[str] = set()
-        self._waiting: dict[str, int] = {}
+        self._waiting: set[str] = set()
         self._condition = threading.Condition()
 
     @contextmanager
@@ -64,14 +64,14 @@ class Cores:
         deadline = time.monotonic() + ARRIVAL_SECONDS
         with self._condition:
             self._arrived.add(name)
-            self._waiting[name] = count
+            self._waiting.add(name)
             try:
                 while not self._is_next(name, count, deadline):
                     self._condition.wait(POLL_SECONDS)
                     pause(0)
                 self._free -= count
             finally:
-                del self._waiting[name]
+                self._waiting.remove(name)
                 self._condition.notify_all()
         try:
             yield
@@ -89,7 +89,6 @@ class Cores:
     def _is_next(self, name: str, count: int, deadline: float) -> bool:
         if count > self._free:
             return False
-        seconds = self._seconds.get(name, 0.0)
         rivals = set(self._waiting)
         if time.monotonic() < deadline:
             rivals |= {
@@ -98,4 +97,5 @@ class Cores:
                 if stage not in self._arrived | self._ended
                 and self._ended.issuperset(upstream)
             }
-        return not any(self._seconds.get(rival, 0.0) > seconds for rival in rivals)
+        seconds = self._seconds.get(name, 0.0)
+        return all(self._seconds.get(rival, 0.0) <= seconds for rival in rivals)

@@ -1,5 +1,6 @@
 """Make a Prefect deployment of a project, which a worker runs on a schedule."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -7,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
-from prefect.schedules import Cron
+from prefect.schedules import Cron, Schedule
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
@@ -53,31 +54,14 @@ def deploy(
         try:
             schedule = Cron(cron, timezone=timezone) if cron else None
             _create_pool(pool)
-            deployment = run_project.to_deployment(
-                name,
-                schedule=schedule,
-                parameters={
-                    "folder": str(folder),
-                    "targets": list(options.targets) or None,
-                    "options": options.enabled(),
-                    "jobs": jobs,
-                },
-                description=f"The DVC project in {folder}, by prefect-dvc.",
-                work_pool_name=pool,
-                job_variables={"working_dir": str(folder)},
-                concurrency_limit=ConcurrencyLimitConfig(limit=1),
-                entrypoint_type=EntrypointType.MODULE_PATH,
-                enforce_parameter_schema=False,
-            )
-            deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop
-        except (ValidationError, ValueError) as error:
-            reason = (
-                error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
-                if isinstance(error, ValidationError)
-                else str(error)
-            )
+            _apply(folder, name, schedule, pool, options, jobs)
+        except ValueError as error:  # also pydantic's
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise DeploymentError(
-                f"The cron {cron!r} with time zone {timezone!r} is invalid: {reason}."
+                f"The cron {cron!r} with time zone {timezone!r} is invalid: "
+                f"{reason.rstrip('.')}."
             ) from error
         except (PrefectHTTPStatusError, httpx.HTTPError) as error:
             raise DeploymentError(
@@ -94,8 +78,32 @@ def deploy(
 
 
 def _create_pool(name: str) -> None:
-    with get_client(sync_client=True) as client:
-        try:
-            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-        except ObjectAlreadyExists:
-            return
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+
+def _apply(
+    folder: Path,
+    name: str,
+    schedule: Schedule | None,
+    pool: str,
+    options: RunOptions,
+    jobs: int | None,
+) -> None:
+    deployment = run_project.to_deployment(
+        name,
+        schedule=schedule,
+        parameters={
+            "folder": str(folder),
+            "targets": list(options.targets) or None,
+            "options": options.enabled(),
+            "jobs": jobs,
+        },
+        description=f"The DVC project in {folder}, by prefect-dvc.",
+        work_pool_name=pool,
+        job_variables={"working_dir": str(folder)},
+        concurrency_limit=ConcurrencyLimitConfig(limit=1),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        enforce_parameter_schema=False,
+    )
+    deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop

@@ -1,21 +1,18 @@
-"""Show a run in the terminal: live where it is one, plain lines elsewhere."""
+"""Show a run in the terminal: a live display there, plain lines elsewhere."""
 
 import logging
-import threading
-import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
-from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-from prefect_dvc.events import Events
-from prefect_dvc.results import Outcome, RunResult, StageResult
+from prefect_dvc.results import Events, Outcome, RunResult, StageResult
 
 TAIL_LINES = 20
 STYLES = {
@@ -28,100 +25,87 @@ STYLES = {
 
 
 class SummaryEvents(Events):
-    """Keeps the outcomes for the summary at the end."""
+    """Keeps the outcomes, for a table after the run."""
 
-    def __init__(self) -> None:
-        self.result: RunResult | None = None
+    result: RunResult | None = None
 
     def finished(self, result: RunResult) -> None:
-        """Keep the outcomes."""
+        """Keep the outcomes: a live display is still on the screen."""
         self.result = result
 
 
 class LiveEvents(SummaryEvents):
     """One line per running stage: name, elapsed time, last line printed."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-        self._running: dict[str, tuple[float, list[str]]] = {}
-        self._spinner = Spinner("dots")
-        self._lock = threading.Lock()
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._running: dict[str, TaskID] = {}
+        self._tails: dict[str, deque[str]] = {}
 
     def started(self, name: str, reason: str) -> None:
         """Add a line for the stage."""
-        with self._lock:
-            self._running[name] = (time.monotonic(), [])
-        self._console.print(Text.assemble((name, "bold"), (f"  {reason}", "dim")))
+        self._tails[name] = deque(maxlen=TAIL_LINES)
+        self._running[name] = self._progress.add_task(name, total=None, line="")
+        text = Text.assemble((name, "bold"), (f"  {reason}", "dim"))
+        self._progress.console.print(text)
 
     def printed(self, name: str, line: str) -> None:
         """Show the line behind the stage."""
-        with self._lock:
-            if name in self._running:
-                lines = self._running[name][1]
-                lines.append(line)
-                del lines[:-TAIL_LINES]
+        self._tails[name].append(line)
+        if name in self._running:
+            self._progress.update(self._running[name], line=line)
 
     def ended(self, result: StageResult) -> None:
-        """Take the stage's line away; print the last lines of a failed one."""
-        with self._lock:
-            _, lines = self._running.pop(result.name, (0.0, []))
+        """Remove the stage's line; print the last lines of a failed one."""
+        console = self._progress.console
+        if (task := self._running.pop(result.name, None)) is not None:
+            self._progress.remove_task(task)
         if result.outcome is Outcome.FAILED:
-            for line in lines:
-                self._console.print(Text(f"  {line}"))
-        self._console.print(_outcome(result))
-
-    def __rich__(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        now = time.monotonic()
-        with self._lock:
-            for name, (since, lines) in self._running.items():
-                last = Text(lines[-1] if lines else "", style="dim", no_wrap=True)
-                last.truncate(max(10, self._console.width - len(name) - 14))
-                table.add_row(self._spinner, name, f"{now - since:5.1f} s", last)
-        return table
-
-
-def _outcome(result: StageResult) -> Text:
-    seconds = f" in {result.seconds:.1f} s" if result.seconds else ""
-    text = Text.assemble(
-        (result.name, "bold"),
-        " ",
-        (f"{result.outcome}{seconds}", STYLES[result.outcome]),
-    )
-    if not result.outcome.up_to_date:
-        text.append(f": {result.message}")
-    return text
+            for line in self._tails.get(result.name, ()):
+                console.print(Text(f"  {line}"))
+        seconds = f" in {result.seconds:.1f} s" if result.seconds else ""
+        outcome = (f"{result.outcome}{seconds}", STYLES[result.outcome])
+        message = "" if result.outcome.up_to_date else f": {result.message}"
+        console.print(Text.assemble((result.name, "bold"), " ", outcome, message))
 
 
 @contextmanager
-def shown(*, verbose: bool) -> Iterator[SummaryEvents]:
+def shown(*, verbose: bool) -> Iterator[Events]:
     """Show a run while it goes on, and a summary table when it has ended.
 
     Args:
         verbose: plain lines, with all output, in a terminal too.
     """
     console = Console()
-    if not console.is_terminal or verbose:
-        # Prefect's own log is the plain form.
-        events = SummaryEvents()
-        yield events
+    events = SummaryEvents()
+    if console.is_terminal and not verbose:
+        one_line = Column(no_wrap=True, overflow="ellipsis")
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn(
+                "{task.fields[line]}", style="dim", markup=False, table_column=one_line
+            ),
+            console=console,
+        )
+        events = LiveEvents(progress)
+        with _quiet_console(), progress:
+            yield events
     else:
-        events = live = LiveEvents(console)
-        with _quiet_console(), Live(live, console=console, refresh_per_second=8):
-            yield live
+        yield events  # Prefect's own log shows the rest
     if events.result:
         console.print(_summary(events.result))
 
 
-def _summary(results: RunResult) -> Table:
+def _summary(result: RunResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("stage", "outcome", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
-    for result in results:
-        seconds = f"{result.seconds:.1f}" if result.seconds else ""
-        outcome = Text(result.outcome, style=STYLES[result.outcome])
-        table.add_row(result.name, outcome, seconds)
+    for stage in result:
+        seconds = f"{stage.seconds:.1f}" if stage.seconds else ""
+        outcome = Text(stage.outcome, style=STYLES[stage.outcome])
+        table.add_row(stage.name, outcome, seconds)
     return table
 
 
@@ -134,15 +118,15 @@ def _quiet_console() -> Iterator[None]:
         for handler in logging.root.handlers
         if isinstance(handler, PrefectConsoleHandler)
     ]
-    # Not by a level, which Prefect sets again when the flow starts.
+    # A level would not help: Prefect sets it again when the flow starts.
     for handler in handlers:
-        handler.addFilter(_nothing)
+        handler.addFilter(_drop)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_nothing)
+            handler.removeFilter(_drop)
 
 
-def _nothing(_record: logging.LogRecord) -> bool:
+def _drop(_record: logging.LogRecord) -> bool:
     return False

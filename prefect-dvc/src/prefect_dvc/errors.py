@@ -1,10 +1,16 @@
 """The exceptions of prefect-dvc; each message is one sentence for the user."""
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prefect_dvc.results import RunResult
+
+ADVICE = {
+    errno.EMFILE: "; allow more open files (`ulimit -n`) and run again",
+    errno.ENOSPC: "; free some space and run again",
+}
 
 
 class PrefectDvcError(Exception):
@@ -53,22 +59,17 @@ class CommandFailed(PrefectDvcError):
     Attributes:
         status: the exit status; negative: the signal that ended the command.
         last_line: the last line that the command printed.
+        reason: that line; the status if the command printed nothing.
     """
 
     def __init__(self, status: int, last_line: str) -> None:
         super().__init__(status, last_line)
+        how = f"ended with status {status}"
+        if status < 0:
+            how = f"was ended by signal {-status}"
         self.status = status
         self.last_line = last_line
-
-    @property
-    def reason(self) -> str:
-        """The command's last line; its status if it printed nothing."""
-        how = (
-            f"was ended by signal {-self.status}"
-            if self.status < 0
-            else f"ended with status {self.status}"
-        )
-        return self.last_line or f"The command {how} and gave no reason."
+        self.reason = last_line or f"The command {how} and gave no reason."
 
     def __str__(self) -> str:
         return self.reason
@@ -82,13 +83,15 @@ def describe_error(error: BaseException) -> str:
     messages = []
     link: BaseException | None = error
     while link is not None:
-        messages.append(" ".join(_message(link).split()))
+        message = str(link)
+        if isinstance(link, OSError) and isinstance(link.filename, str):
+            message = f"{os.path.relpath(link.filename)}: {link.strerror}"
+        messages.append(" ".join(message.split()))
         link = link.__cause__
     return ": ".join(dict.fromkeys(filter(None, messages)))
 
 
-def _message(error: BaseException) -> str:
-    """Return an error's message; system errors name files relative to here."""
-    if isinstance(error, OSError) and isinstance(error.filename, str):
-        return f"{os.path.relpath(error.filename)}: {error.strerror}"
-    return str(error)
+def describe_system_error(error: OSError) -> str:
+    """Describe a system error in one sentence: where, what, and what to do."""
+    where = os.path.relpath(error.filename) if error.filename else "input/output"
+    return f"{where}: {error.strerror}{ADVICE.get(error.errno or 0, '')}."

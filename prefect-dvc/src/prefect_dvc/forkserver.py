@@ -1,10 +1,9 @@
 """Fork `python -m` commands from a process that has imported their heavy libraries.
 
-Importing torch or scikit-learn costs a fresh interpreter seconds. Here one process
+A fresh interpreter takes seconds to import torch or scikit-learn. Here one process
 imports the modules that the project names (`preload` in `[tool.prefect-dvc]`) once, in
-the background, and each command is forked from it in milliseconds: still a process of
-its own, which can be watched and killed. A command imports the project's own modules
-itself, as they are on disk at that moment.
+the background, and each command is forked from it in milliseconds. A command is still a
+process of its own, and imports the project's own modules as they are on disk.
 
 The server is multiprocessing's forkserver. It ends with the process that started it. A
 preloaded module must not touch a GPU or start threads when it is imported: neither
@@ -18,7 +17,6 @@ import re
 import runpy
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -33,11 +31,9 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# A command of plain words, in which a shell would have nothing to interpret.
+# A command of plain words: a shell would have nothing to interpret.
 PLAIN = re.compile(r"python -m [\w.]+( [\w.,:/=@+-]+)*")
-
-# How long to wait, at a time, for a command to end.
-WAIT_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 _context = multiprocessing.get_context("forkserver")
 # multiprocessing is not thread-safe: starting a child polls every other one, and of two
@@ -50,8 +46,8 @@ _server: list[threading.Event] = []
 def start(preload: tuple[str, ...]) -> threading.Event:
     """Start the server in the background; the event is set once it can be used.
 
-    A process has one server: only the first call decides what is preloaded. The call
-    sets environment variables for a moment, so make it early in a program.
+    A process has one server, so the first call decides what is preloaded. The call sets
+    environment variables for a moment, so make it early in a program.
     """
     with _one_at_a_time:
         return _server[0] if _server else _start(preload)
@@ -61,7 +57,7 @@ def _start(preload: tuple[str, ...]) -> threading.Event:
     _context.set_forkserver_preload(list(preload))
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
-    # Ctrl-C is for this program. The server ignores it too, but not while it imports.
+    # Ctrl-C is for this program. The server ignores it, but not while it imports.
     # (The tracker would be started by the server's start, and unblock signals after.)
     resource_tracker.ensure_running()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -86,7 +82,7 @@ def can_run(command: str) -> bool:
 
 
 class Forked:
-    """A running `python -m MODULE ARGUMENT...`, with the face of `subprocess.Popen`.
+    """A running `python -m MODULE ARGUMENT...`, with the methods of `subprocess.Popen`.
 
     It leads a process group of its own, and its output goes into one pipe.
 
@@ -106,7 +102,7 @@ class Forked:
         output.close()
         assert self._process.pid
         self.pid = self._process.pid
-        # Only as the leader of its group can it be ended with all that it started.
+        # As the leader of its group, it can be ended with all that it started.
         with suppress(ProcessLookupError):
             while self.poll() is None and os.getpgid(self.pid) != self.pid:
                 time.sleep(0.001)
@@ -121,23 +117,16 @@ class Forked:
         with _one_at_a_time:
             return self._process.exitcode
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit status.
-
-        Raises:
-            subprocess.TimeoutExpired: it did not come within `timeout` seconds.
-        """
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
-        # Not join(): it polls too, and would keep others from it while it waits.
+    def wait(self) -> int:
+        """Wait for the end and return the exit status."""
+        # Not join(): it polls too, and would keep other threads from it meanwhile.
         while (status := self.poll()) is None:
-            if timeout is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(self._process.name, timeout)
-            connection.wait([self._process.sentinel], WAIT_SECONDS)
+            connection.wait([self._process.sentinel], POLL_SECONDS)
         return status
 
 
 def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> None:
-    """Be the command, in the forked process."""
+    """Run the command, in the forked process."""
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for descriptor in (1, 2):
@@ -155,14 +144,14 @@ def _become(command: str, cwd: str, env: dict[str, str], output: Connection) -> 
 
 
 def _end_server() -> None:
-    """End the server even while it imports, when it does not look for the end yet."""
+    """Kill the server: while it imports, it does not notice that this process ends."""
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001  # it has no public name
     if server is not None:
         os.kill(server, signal.SIGKILL)
 
 
 def _wait_for_server(ready: threading.Event) -> None:
-    """Fork a process that does nothing, which the server does when all is imported."""
+    """Fork a process that does nothing: the server does so once all is imported."""
     probe = _context.Process(target=_nothing)
     with suppress(EOFError, OSError):  # the server was ended meanwhile
         with _no_main():
@@ -172,7 +161,7 @@ def _wait_for_server(ready: threading.Event) -> None:
 
 
 def _nothing() -> None:
-    """Be a process that ends at once."""
+    """Run in a process that ends at once."""
 
 
 @contextmanager

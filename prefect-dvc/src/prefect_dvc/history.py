@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-NAME = "prefect-dvc-seconds.json"
+FILE = Path(".dvc", "tmp", "prefect-dvc-seconds.json")
 
 
 def read(root: Path) -> dict[str, float]:
     """Return the seconds of each stage; empty if nothing readable is recorded."""
     try:
-        found = json.loads((root / ".dvc" / "tmp" / NAME).read_bytes())
+        found = json.loads((root / FILE).read_bytes())
         return {str(name): float(seconds) for name, seconds in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
@@ -19,15 +19,13 @@ def read(root: Path) -> dict[str, float]:
 
 def write(root: Path, seconds: Mapping[str, float]) -> None:
     """Record the seconds of the stages that ran; keep those of the others."""
-    if not seconds:
+    ran = {name: round(value, 3) for name, value in seconds.items() if value}
+    if not ran:
         return
-    path = root / ".dvc" / "tmp" / NAME
+    path = root / FILE
     draft = path.with_suffix(".tmp")
-    rounded = {
-        name: round(value, 3) for name, value in (read(root) | dict(seconds)).items()
-    }
     # Only the order in which stages start depends on it: a full disk is not an error.
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(read(root) | ran, indent=1) + "\n")
         draft.replace(path)

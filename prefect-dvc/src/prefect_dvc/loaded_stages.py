@@ -11,7 +11,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages
 from dvc.stage import Stage
 
-# What identifies the content of a file: time of change, size, inode; None if missing.
+# Identifies the content of a file: time of change, size, inode; None if missing.
 Version = tuple[int, int, int] | None
 
 
@@ -42,8 +42,7 @@ class LoadedStages:
 
     def forget(self, name: str) -> None:
         """Load stage `name` from its files the next time."""
-        if name in self._stages:
-            del self._stages[name]
+        self._stages.pop(name, None)
 
     def wrote(self, path: Path | str) -> None:
         """Note that the caller wrote a file whose other stages are as before."""
@@ -52,19 +51,17 @@ class LoadedStages:
             self._versions[path] = _version(path)
 
     def _load(self) -> None:
-        stages = self._repo.index.stages
-        self._stages = {stage.addressing: stage for stage in stages}
-        files = {file.path: file for file in (stage.dvcfile for stage in stages)}
-        paths = set()
-        for path, file in files.items():
-            paths.add(Path(path).absolute())
+        self._stages = {stage.addressing: stage for stage in self._repo.index.stages}
+        files = {stage.dvcfile.path: stage.dvcfile for stage in self._stages.values()}
+        paths = {Path(path).absolute() for path in files}
+        for file in files.values():
             if isinstance(file, ProjectFile):
                 paths |= _read_by(file)
-        self._versions = {path: _version(path) for path in sorted(paths)}
+        self._versions = {path: _version(path) for path in paths}
 
 
 def _read_by(file: ProjectFile) -> set[Path]:
-    """Return what a dvc.yaml is read with: its dvc.lock, and files with variables."""
+    """Return the files that a dvc.yaml needs: its dvc.lock, and files of variables."""
     folder = Path(file.path).absolute().parent
     paths = {folder / "dvc.lock", folder / "params.yaml"}
     paths |= {Path(path).absolute() for path in file.resolver.context.imports}

@@ -1,48 +1,36 @@
-"""What a run is asked to do: the options of `dvc repro`."""
+"""The options of a run: those of `dvc repro`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The options of `dvc repro`, under their names there.
 
+    Each is annotated with its help on the command line and its short form.
+
     Attributes:
         targets: stages, foreach or matrix groups, or paths of dvc.yaml and .dvc files;
             empty: the stages of `dvc.yaml` in the project's folder.
-        glob: `targets` may hold shell-style wildcards.
-        recursive: a folder as a target stands for all stages inside it.
-        single_item: only the targets, without the stages that they need.
-        downstream: the targets and the stages that need them.
-        pipeline: the whole pipelines that the targets belong to.
-        all_pipelines: every stage of the repository.
-        force: run stages that are unchanged.
-        force_downstream: when a stage runs, run those that need it even if unchanged.
-        keep_going: after a failure, run the stages that don't need the failed one.
-        ignore_errors: after a failure, run all other stages; the run does not fail.
-        pull: download missing data and the run cache from the default remote.
-        allow_missing: a stage whose data is missing but otherwise unchanged does not
-            run.
-        no_commit: don't copy outputs into DVC's cache.
-        no_run_cache: run commands even if the run cache has their result.
     """
 
     targets: tuple[str, ...] = ()
-    glob: bool = False
-    recursive: bool = False
-    single_item: bool = False
-    downstream: bool = False
-    pipeline: bool = False
-    all_pipelines: bool = False
-    force: bool = False
-    force_downstream: bool = False
-    keep_going: bool = False
-    ignore_errors: bool = False
-    pull: bool = False
-    allow_missing: bool = False
-    no_commit: bool = False
-    no_run_cache: bool = False
+    glob: Annotated[bool, "targets may hold shell-style wildcards"] = False
+    recursive: Annotated[bool, "run all stages in target folders", "-R"] = False
+    single_item: Annotated[bool, "run nothing but the targets", "-s"] = False
+    downstream: Annotated[bool, "run the targets and the stages that need them"] = False
+    pipeline: Annotated[bool, "run the targets' whole pipelines", "-p"] = False
+    all_pipelines: Annotated[bool, "run all pipelines of the repository", "-P"] = False
+    force: Annotated[bool, "run stages even if they are unchanged", "-f"] = False
+    force_downstream: Annotated[bool, "run the stages that need a changed one"] = False
+    allow_missing: Annotated[bool, "skip stages with nothing but missing data"] = False
+    no_run_cache: Annotated[bool, "don't restore results from the run cache"] = False
+    keep_going: Annotated[bool, "after a failure, run independent stages", "-k"] = False
+    ignore_errors: Annotated[bool, "after a failure, run all other stages"] = False
+    pull: Annotated[bool, "download missing data from the default remote"] = False
+    no_commit: Annotated[bool, "don't put outputs into the cache"] = False
 
     @property
     def only_targets(self) -> bool:
@@ -59,6 +47,11 @@ class RunOptions:
         """Whether stages still start after another one has failed."""
         return self.keep_going or self.ignore_errors
 
+    @property
+    def ignores_upstream(self) -> bool:
+        """Whether a stage starts even if a stage that it needs has failed."""
+        return self.ignore_errors or self.only_targets
+
     @classmethod
     def of(cls, targets: Sequence[str] | str | None, **options: bool) -> "RunOptions":
         """Return options for `targets`: one, several, or None for the default."""
@@ -67,8 +60,6 @@ class RunOptions:
 
     def enabled(self) -> dict[str, bool]:
         """Return the options that are on, for `RunOptions.of`."""
-        return {
-            name: True
-            for name, value in asdict(self).items()
-            if name != "targets" and value
-        }
+        options = asdict(self)
+        del options["targets"]
+        return {name: True for name, on in options.items() if on}

@@ -1,18 +1,18 @@
-"""What a run would do, stage by stage, and why."""
+"""The plan of a run: each stage, with its action and the reason."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from prefect_dvc.tables import table
+from prefect_dvc.stage_list import StageList, table
 
 # How many changes of a stage fit into a line.
 SHOWN = 2
 
 
 class Action(StrEnum):
-    """What a run would do with a stage.
+    """The action that a run would take for a stage.
 
     `RUN` is what is known before anything runs. A stage that reads the output of a
     stage that runs turns out to be unchanged if that output comes out the same.
@@ -25,14 +25,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs from what dvc.lock records of a stage.
+    """One difference between a stage and its record in dvc.lock.
 
     Attributes:
         what: `dependency`, `parameter`, `output`, `command`, or `stage`.
         name: a path, or the key of a parameter; empty for a command or stage.
         how: for example `changed`, `missing`, `new`.
-        old: what dvc.lock records: an MD5, a value, a command; None if nothing.
-        new: what is there now; None if nothing.
+        old: the recorded MD5, value or command; None if nothing is recorded.
+        new: the current MD5, value or command; None if there is none.
     """
 
     what: str
@@ -42,7 +42,7 @@ class Change:
     new: str | None = None
 
     def __str__(self) -> str:
-        subject = " ".join(filter(None, [self.what, self.name]))
+        subject = f"{self.what} {self.name}".strip()
         values = f" from {self.old} to {self.new}" if self.old and self.new else ""
         return f"{subject} {self.how}{values}"
 
@@ -88,48 +88,17 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class Plan(Sequence[PlannedStage]):
-    """The stages that a run would visit, each after those it needs.
-
-    `str(plan)` is a table.
-    """
-
-    stages: tuple[PlannedStage, ...]
-
-    def stage(self, name: str) -> PlannedStage:
-        """Return what is planned for stage `name`.
-
-        Raises:
-            KeyError: the plan does not include it.
-        """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise KeyError(name)
-
-    def with_action(self, action: Action) -> list[PlannedStage]:
-        """Return the stages with this action."""
-        return [stage for stage in self.stages if stage.action is action]
-
-    def __len__(self) -> int:
-        return len(self.stages)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204  # int or slice, as for any sequence
-        return self.stages[index]
-
-    def __iter__(self) -> Iterator[PlannedStage]:
-        return iter(self.stages)
+class Plan(StageList[PlannedStage]):
+    """The stages that a run would visit; `str(plan)` is a table."""
 
     def __str__(self) -> str:
-        return table(
-            ["stage", "action", "last", "reason"],
+        rows = [
             [
-                [
-                    stage.name,
-                    stage.action.value,
-                    f"{stage.last_seconds:.1f} s" if stage.last_seconds else "",
-                    reason(stage.changes, SHOWN),
-                ]
-                for stage in self.stages
-            ],
-        )
+                stage.name,
+                stage.action.value,
+                f"{stage.last_seconds:.1f} s" if stage.last_seconds else "",
+                reason(stage.changes, SHOWN),
+            ]
+            for stage in self
+        ]
+        return table(["stage", "action", "last", "reason"], rows)

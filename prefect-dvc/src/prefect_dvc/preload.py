@@ -4,6 +4,7 @@ This module imports neither Prefect nor DVC, so a program can start the preloadi
 and import Prefect while it runs.
 """
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -22,14 +23,12 @@ def preloaded_modules(folder: Path) -> tuple[str, ...]:
         if not path.is_file():
             continue
         try:
-            section = tomllib.loads(path.read_text(encoding="utf-8"))["tool"][
-                "prefect-dvc"
-            ]
-        except KeyError:
-            continue
+            tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
         except ValueError as error:
             raise ProjectError(f"{path} is not valid TOML: {error}.") from None
-        match section:
+        match tools.get("prefect-dvc"):
+            case None:
+                continue
             case {"preload": [*names], **rest} if not rest and all(
                 isinstance(name, str) for name in names
             ):
@@ -59,13 +58,10 @@ def start_preloading(folder: Path) -> None:
 
 def _outputs_exist(folder: Path) -> bool:
     try:
-        lines = (folder / "dvc.lock").read_text(encoding="utf-8").splitlines()
+        text = (folder / "dvc.lock").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return False
-    paths, inside = [], False
-    for line in lines:  # the indentation is DVC's own
-        if line.startswith("    ") and line[4:5].isalpha():
-            inside = line == "    outs:"
-        elif inside and line.startswith("    - path: "):
-            paths.append(line.partition("path: ")[2].strip("'\""))
-    return bool(paths) and all((folder / path).exists() for path in paths)
+    # The indentation is DVC's own; a YAML parser takes long to import.
+    outs = re.findall(r"^    outs:\n((?:    [- ].*\n)+)", text, re.MULTILINE)
+    paths = re.findall(r"^    - path: (.*)$", "".join(outs), re.MULTILINE)
+    return bool(paths) and all((folder / path.strip("'\"")).exists() for path in paths)

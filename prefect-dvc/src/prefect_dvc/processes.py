@@ -1,14 +1,12 @@
-"""Run commands as child processes whose output is read and that can be stopped.
+"""Run commands as child processes that can be stopped, and read their output.
 
-Every child leads a process group of its own. A watchdog process ends the groups that
-are left when this process dies, even by `kill -9`, so that no orphan goes on writing
-into a project while the next run works there.
+Every child leads a process group of its own. If this process dies, even by `kill -9`, a
+watchdog process ends the groups that are left: an orphan would go on writing into a
+project while the next run works there.
 """
 
-import codecs
 import contextvars
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,10 +24,10 @@ from prefect_dvc.errors import CommandFailed, Stopped, TimedOut
 Child = subprocess.Popen[bytes] | forkserver.Forked
 
 POLL_SECONDS = 0.02
-# A child that is asked to end has this long before it is killed. It only removes what
-# it was writing, but on a busy machine it must be scheduled first.
+# Between SIGTERM and SIGKILL. A child only removes the file that it was writing, but on
+# a busy machine it must be scheduled first.
 GRACE_SECONDS = 3.0
-# How long to listen to a grandchild that outlives the child.
+# How long to read the output of a grandchild that outlives the child.
 LISTEN_SECONDS = 1.0
 
 # Reads "+group" and "-group" until its input ends, then kills the groups left over.
@@ -44,8 +42,6 @@ for group in groups:
     except ProcessLookupError:
         pass
 """
-
-
 # Waits for a line, then becomes the command; exits if this process died first.
 GATE = ["/bin/sh", "-c", 'read -r word && exec "$0" "$@" </dev/null']
 
@@ -65,7 +61,7 @@ class Processes:
     """The child processes of one run."""
 
     def __init__(self) -> None:
-        # Modules for the server that commands are forked from; none: no such server.
+        # Modules that commands are forked with; without any, nothing is forked.
         self.preload: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._watchdog = subprocess.Popen(  # noqa: S603  # a constant program
@@ -88,11 +84,7 @@ class Processes:
         self._stop.set()
 
     def pause(self, seconds: float) -> None:
-        """Sleep, unless the run is stopped.
-
-        Raises:
-            Stopped: the run was stopped.
-        """
+        """Sleep; raise `Stopped` if the run is stopped."""
         if self._stop.wait(seconds):
             raise Stopped
 
@@ -103,7 +95,7 @@ class Processes:
         on_line: Callable[[str], None],
         timeout: float | None = None,
     ) -> None:
-        """Run `command` to its end, giving its output to `on_line` line by line.
+        """Run `command` to its end, and pass its output to `on_line` line by line.
 
         Args:
             command: the argument vector.
@@ -112,7 +104,7 @@ class Processes:
             timeout: seconds that the command may take.
 
         Raises:
-            CommandFailed: it ended with another status than 0.
+            CommandFailed: it ended with a status other than 0.
             TimedOut: it took longer than `timeout`.
             Stopped: the run was stopped.
         """
@@ -125,7 +117,7 @@ class Processes:
                 self.pause(POLL_SECONDS)
                 if time.monotonic() > deadline:
                     raise TimedOut(f"took longer than {timeout:g} s")
-            lines.join()
+            lines.wait()
         if status != 0:
             raise CommandFailed(status, lines.last)
         if lines.failure:
@@ -165,7 +157,7 @@ class Processes:
 
 
 class _Lines:
-    """A thread that passes on the lines of a child's output as they come."""
+    """A thread that calls `on_line` with the lines of a child's output as they come."""
 
     def __init__(self, child: Child, on_line: Callable[[str], None]) -> None:
         self.last = ""
@@ -174,35 +166,32 @@ class _Lines:
         # In the caller's context: Prefect's logger finds the task run there.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(self._pump, child.stdout), daemon=True
+            target=context.run, args=(self._read, child.stdout), daemon=True
         )
         self._thread.start()
 
-    def join(self) -> None:
-        """Wait for the rest of the output.
-
-        Doesn't wait for a grandchild that outlives the child and holds the pipe.
-        """
+    def wait(self) -> None:
+        """Wait for the rest of the output, but not for a grandchild with the pipe."""
         self._thread.join(timeout=LISTEN_SECONDS)
 
-    def _pump(self, output: IO[bytes] | Connection) -> None:
-        decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-        pending = ""
-        with output:
-            while chunk := os.read(output.fileno(), 65536):
-                # A carriage return ends a line too: progress bars rewrite theirs.
-                *lines, pending = re.split(r"[\r\n]+", pending + decode(chunk))
-                for line in lines:
-                    self._pass_on(line)
-        self._pass_on(pending)
+    def _read(self, output: IO[bytes] | Connection) -> None:
+        # A carriage return ends a line too: progress bars rewrite theirs.
+        with (
+            output,
+            os.fdopen(
+                output.fileno(), encoding="utf-8", errors="replace", closefd=False
+            ) as lines,
+        ):
+            for line in lines:
+                self._handle(line)
 
-    def _pass_on(self, line: str) -> None:
+    def _handle(self, line: str) -> None:
         if line.strip():
             self.last = line.strip()
             try:
                 self._on_line(line.rstrip())
             except Exception as failure:  # noqa: BLE001  # raised in the caller's thread
-                # Go on reading: a full pipe would block the child.
+                # Continue to read: a full pipe would block the child.
                 self.failure = failure
 
 

@@ -1,5 +1,6 @@
 """A DVC project, run as part of a Prefect flow."""
 
+import fcntl
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,31 +12,29 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
 
-from prefect_dvc.commands import Commands
+from prefect_dvc.commands import Commands, run_log
 from prefect_dvc.cores import Cores, available_cores
 from prefect_dvc.dvc_repo import DvcRepo
 from prefect_dvc.errors import ProjectBusy, RunFailed
-from prefect_dvc.events import Events
-from prefect_dvc.file_lock import try_lock
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
 from prefect_dvc.planning import plan, project_root
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
-from prefect_dvc.results import Outcome, RunResult
-from prefect_dvc.run_log import run_log
+from prefect_dvc.results import Events, Outcome, RunResult
 from prefect_dvc.server import retry_connection
 from prefect_dvc.stage_tasks import Hook, ProjectRun
 
 LOCK_POLL_SECONDS = 0.2
-# The Prefect UI groups the artifacts of one key into a history.
-ARTIFACT_KEY = "dvc-stages"
 
 
 class DvcProject:
     """A DVC project: a folder inside a DVC repository.
 
-    Stages are named and targets are understood as by `dvc repro` in that folder.
+    Stages, targets and options have the names that they have for `dvc repro` in that
+    folder; `RunOptions` lists the options. The methods raise `ProjectError` if DVC
+    refuses the project or a target, and `ProjectBusy` if another run or DVC command is
+    at work and `wait` is false.
 
     Args:
         folder: of the project, usually the one with dvc.yaml.
@@ -53,16 +52,7 @@ class DvcProject:
         self._hooks: list[tuple[str, Hook]] = []
 
     def plan(self, targets: Sequence[str] | str | None = None, **options: bool) -> Plan:
-        """Return what a run would do and why; change nothing.
-
-        Args:
-            targets: as for `dvc repro`.
-            options: see `RunOptions`.
-
-        Raises:
-            ProjectBusy: another DVC command is at work, and `wait` is false.
-            ProjectError: DVC refuses the project or a target.
-        """
+        """Return what a run would do and why; change nothing."""
         return plan(self.folder, RunOptions.of(targets, **options), wait=self.wait)
 
     def run(
@@ -74,18 +64,13 @@ class DvcProject:
     ) -> RunResult:
         """Run the stages in the current flow, or in a flow of their own.
 
-        Args:
-            targets: as for `dvc repro`.
-            raise_on_failure: raise if a stage fails; otherwise look at the result.
-            options: see `RunOptions`.
-
         Raises:
-            RunFailed: a stage failed.
-            ProjectBusy: another run is at work, and `wait` is false.
-            ProjectError: DVC refuses the project or a target.
+            RunFailed: a stage failed, and `raise_on_failure` is true.
         """
         if FlowRunContext.get() is None:
-            own_flow = flow(name=_flow_name(self.folder))(self.run)
+            # Without the characters that Prefect refuses.
+            name = re.sub(r"[/%&<>]", "-", self.folder.name) or "dvc"
+            own_flow = flow(name=name)(self.run)
             return own_flow(targets, raise_on_failure=raise_on_failure, **options)
         with self.open(targets, events=None, **options) as run:
             run.submit_all()
@@ -105,21 +90,12 @@ class DvcProject:
         """Yield a run whose stages can be submitted beside other tasks of the flow.
 
         One run at a time works in a repository. The current directory is the project's
-        folder meanwhile. Whatever still runs at the end is stopped.
-
-        Args:
-            targets: as for `dvc repro`.
-            events: is told what happens, while it does.
-            options: see `RunOptions`.
-
-        Raises:
-            ProjectBusy: another run is at work, and `wait` is false.
-            ProjectError: DVC refuses the project or a target.
+        folder meanwhile. Commands that still run at the end are stopped. `events`
+        receives the events of the run.
         """
         chosen = RunOptions.of(targets, **options)
         with chdir(self.folder), Processes() as processes:
-            if modules := preloaded_modules(self.folder):
-                processes.preload = modules
+            processes.preload = preloaded_modules(self.folder)
             repo = DvcRepo(
                 self.folder,
                 chosen,
@@ -127,7 +103,7 @@ class DvcProject:
                 pause=processes.pause,
                 say=run_log().info,
             )
-            with self._locked(repo.root, processes.pause):
+            with self.locked(pause=processes.pause):
                 selected = repo.select()
                 run = ProjectRun(
                     repo,
@@ -138,7 +114,8 @@ class DvcProject:
                     hooks=self._hooks,
                     events=events,
                 )
-                repo.pull_run_cache()
+                if chosen.pull and not chosen.no_run_cache:
+                    repo.pull_run_cache()
                 try:
                     yield run
                 finally:
@@ -153,8 +130,7 @@ class DvcProject:
     def on_stage(self, select: str = "*") -> Callable[[Hook], Hook]:
         """Decorate a function to be called with each `StageResult`, in its task.
 
-        Args:
-            select: a pattern of stage names, such as `train@*`.
+        `select` is a pattern of stage names, such as `train@*`.
         """
 
         def register(hook: Hook) -> Hook:
@@ -165,47 +141,29 @@ class DvcProject:
 
     @contextmanager
     def commands(self, name: str) -> Iterator[Commands]:
-        """Yield `Commands` for a task that needs no stage and no lock.
-
-        Args:
-            name: of the task.
-        """
+        """Yield `Commands` for the task `name`, which needs no stage and no lock."""
         with Processes() as processes:
             yield Commands(name, processes, Cores(self.jobs, {}, {}))
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep runs out of the project, as a run does.
-
-        Raises:
-            ProjectBusy: a run is at work, and `wait` is false.
-        """
-        with self._locked(self._root(), time.sleep):
-            yield
 
     @property
     def running(self) -> bool:
         """Whether a run works in the project now."""
-        with _lock_file(self._root()) as lock:
-            return not try_lock(lock)
-
-    def _root(self) -> Path:
-        """Return the folder with `.dvc/`."""
-        for folder in (self.folder, *self.folder.parents):
-            if (folder / ".dvc").is_dir():
-                return folder
-        return self.folder
+        with self._lock_file() as lock:
+            return not _try_lock(lock)
 
     @contextmanager
-    def _locked(self, root: Path, pause: Callable[[float], object]) -> Iterator[None]:
-        """Hold the kernel's lock on the repository."""
-        with _lock_file(root) as lock:
+    def locked(
+        self, *, pause: Callable[[float], object] = time.sleep
+    ) -> Iterator[None]:
+        """Keep runs out of the project, as a run does; `pause` sleeps while waiting."""
+        # The kernel drops the lock if this process dies.
+        with self._lock_file() as lock:
             said = False
-            while not try_lock(lock):
+            while not _try_lock(lock):
                 if not self.wait:
                     raise ProjectBusy(
-                        f"Another run is at work in {root.name}; wait for it, or run "
-                        "without --no-wait."
+                        f"Another run is at work in {self._root.name}; wait for it, or "
+                        "run without --no-wait."
                     )
                 if not said:
                     run_log().info("Waiting: another run is at work here.")
@@ -213,16 +171,25 @@ class DvcProject:
                 pause(LOCK_POLL_SECONDS)
             yield
 
+    @property
+    def _root(self) -> Path:
+        """The folder with `.dvc/`."""
+        folders = (self.folder, *self.folder.parents)
+        return next((f for f in folders if (f / ".dvc").is_dir()), self.folder)
 
-def _flow_name(folder: Path) -> str:
-    """Return the folder's name without the characters that Prefect refuses."""
-    return re.sub(r"[/%&<>]", "-", folder.name) or "dvc"
+    def _lock_file(self) -> IO[str]:
+        path = self._root / ".dvc" / "tmp" / "flow.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
 
 
-def _lock_file(root: Path) -> IO[str]:
-    path = root / ".dvc" / "tmp" / "flow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+", encoding="utf-8")
+def _try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; return whether it was free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @retry_connection
@@ -241,6 +208,6 @@ def _publish(result: RunResult, folder: Path) -> None:
         ran = sum(stage.outcome is Outcome.RAN for stage in result)
         create_table_artifact(
             rows,
-            key=ARTIFACT_KEY,
+            key="dvc-stages",  # the UI groups the artifacts of one key into a history
             description=f"The stages of {folder.name}: {ran} of {len(result)} ran.",
         )

@@ -1,10 +1,9 @@
-"""What a run did: the outcome of each stage."""
+"""The outcome of each stage of a run, and the events that a run reports meanwhile."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prefect_dvc.tables import table
+from prefect_dvc.stage_list import StageList, table
 
 
 class Outcome(StrEnum):
@@ -19,7 +18,7 @@ class Outcome(StrEnum):
     @property
     def up_to_date(self) -> bool:
         """Whether the stage's outputs are up to date now."""
-        return self in {Outcome.UNCHANGED, Outcome.RESTORED, Outcome.RAN}
+        return self not in {Outcome.FAILED, Outcome.SKIPPED}
 
 
 @dataclass(frozen=True)
@@ -42,76 +41,69 @@ class StageResult:
 
 
 @dataclass(frozen=True)
-class RunResult(Sequence[StageResult]):
-    """The outcomes of all stages of a run, in the order of the graph.
+class RunResult(StageList[StageResult]):
+    """The outcomes of all stages of a run; `str(result)` is a table.
 
     Attributes:
-        stages: the outcomes.
         errors_ignored: the run had the option `ignore_errors`.
     """
 
-    stages: tuple[StageResult, ...]
     errors_ignored: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether every stage is up to date, or failures don't count."""
-        return self.errors_ignored or all(
-            stage.outcome.up_to_date for stage in self.stages
-        )
+        """Whether every stage is up to date, or the run ignores errors."""
+        return self.errors_ignored or all(stage.outcome.up_to_date for stage in self)
 
     @property
     def failed(self) -> list[StageResult]:
         """The stages that failed."""
-        return [stage for stage in self.stages if stage.outcome is Outcome.FAILED]
+        return [stage for stage in self if stage.outcome is Outcome.FAILED]
 
     @property
     def summary(self) -> str:
         """The run in one sentence: its failures, or how many stages ran."""
         if self.ok and not self.failed:
-            ran = sum(stage.outcome is Outcome.RAN for stage in self.stages)
-            return f"Stages: {ran} ran, {len(self.stages) - ran} Cached."
-        skipped = sum(stage.outcome is Outcome.SKIPPED for stage in self.stages)
+            ran = sum(stage.outcome is Outcome.RAN for stage in self)
+            return f"Stages: {ran} ran, {len(self) - ran} Cached."
         names: dict[str, list[str]] = {}
         for stage in self.failed:
             names.setdefault(stage.message, []).append(stage.name)
-        reasons = [
+        sentences = [
             f"{', '.join(stages)} failed: {message}"
             for message, stages in names.items()
         ]
-        rest = [f"Stages skipped because of this: {skipped}."] if skipped else []
-        return " ".join([*reasons, *rest])
-
-    def stage(self, name: str) -> StageResult:
-        """Return the outcome of stage `name`.
-
-        Raises:
-            KeyError: the run did not include it.
-        """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise KeyError(name)
-
-    def __len__(self) -> int:
-        return len(self.stages)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204  # int or slice, as for any sequence
-        return self.stages[index]
-
-    def __iter__(self) -> Iterator[StageResult]:
-        return iter(self.stages)
+        if skipped := sum(stage.outcome is Outcome.SKIPPED for stage in self):
+            sentences.append(f"Stages skipped because of this: {skipped}.")
+        return " ".join(sentences)
 
     def __str__(self) -> str:
-        return table(
-            ["stage", "outcome", "seconds", "reason"],
+        rows = [
             [
-                [
-                    stage.name,
-                    stage.outcome.value,
-                    f"{stage.seconds:.1f}" if stage.seconds else "",
-                    stage.message if not stage.outcome.up_to_date else stage.reason,
-                ]
-                for stage in self.stages
-            ],
-        )
+                stage.name,
+                stage.outcome.value,
+                f"{stage.seconds:.1f}" if stage.seconds else "",
+                stage.reason if stage.outcome.up_to_date else stage.message,
+            ]
+            for stage in self
+        ]
+        return table(["stage", "outcome", "seconds", "reason"], rows)
+
+
+class Events:
+    """Receives the events of a run, for a live display; this class ignores them.
+
+    The methods are called from the stages' threads.
+    """
+
+    def started(self, name: str, reason: str) -> None:
+        """Stage `name` starts to run its commands."""
+
+    def printed(self, name: str, line: str) -> None:
+        """A command of stage `name` printed a line."""
+
+    def ended(self, result: StageResult) -> None:
+        """A stage ended; a stage that is retried ends several times."""
+
+    def finished(self, result: RunResult) -> None:
+        """All stages have ended."""

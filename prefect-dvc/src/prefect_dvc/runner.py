@@ -1,15 +1,25 @@
 """The flow behind `prefect-dvc run` and `prefect-dvc deploy`."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from prefect.states import Completed, Failed
 
+from prefect_dvc.display import shown
 from prefect_dvc.errors import PrefectDvcError
-from prefect_dvc.events import Events
+from prefect_dvc.options import RunOptions
 from prefect_dvc.project import DvcProject
+from prefect_dvc.results import Events
+from prefect_dvc.server import connected
 
 FLOW_NAME = "prefect-dvc"
 
@@ -17,7 +27,7 @@ FLOW_NAME = "prefect-dvc"
 def _run_name() -> str:
     """Name a run after the project's folder and the targets."""
     parameters = flow_run.parameters
-    folder = str(parameters["folder"]).rstrip("/").rpartition("/")[2]
+    folder = Path(parameters["folder"]).name
     return " ".join([folder, *(parameters.get("targets") or [])])
 
 
@@ -39,7 +49,7 @@ def run_project(
         options: those of `dvc repro` that are on, such as `{"force": true}`.
         jobs: how many stages run at a time; the number of cores if None.
         wait: wait while another run works in the project; otherwise fail at once.
-        events: is told what happens, while it does.
+        events: receives the events of the run.
     """
     try:
         project = DvcProject(folder, jobs=jobs, wait=wait)
@@ -50,5 +60,32 @@ def run_project(
             events.finished(result)
     except PrefectDvcError as error:
         return Failed(message=str(error))
-    ended = Completed if result.ok else Failed
-    return ended(message=result.summary)
+    return (Completed if result.ok else Failed)(message=result.summary)
+
+
+def run_in_terminal(
+    folder: Path, options: RunOptions, *, jobs: int | None, wait: bool, verbose: bool
+) -> State[Any]:
+    """Run the stages of a DVC project, and show the run in the terminal."""
+    settings = temporary_settings(
+        {
+            # Heartbeats show that a run on a worker is alive; here its user sees it.
+            # The flow would wait for their thread, up to a second.
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            # A temporary server needs longer than 20 s on a busy machine, and reports
+            # an error where it can't send its statistics.
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        }
+    )
+    with connected(), settings, shown(verbose=verbose) as events:
+        state: State[Any] = run_project(
+            str(folder),
+            list(options.targets) or None,
+            options.enabled(),
+            jobs,
+            wait=wait,
+            events=events,
+            return_state=True,
+        )
+    return state

@@ -1,12 +1,12 @@
-"""Find the Prefect server that a run reports to."""
+"""Find the Prefect server that a run reports to, and run a flow there."""
 
 import functools
+import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 import httpx
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
@@ -18,9 +18,23 @@ RETRY_DELAY_SECONDS = (1, 2, 4, 8, 16, 32)
 P = ParamSpec("P")
 
 
+def run_flow(flow: Callable[..., Any], **parameters: Any) -> NoReturn:
+    """Run `flow` on the server that is up, or on a temporary one, and exit.
+
+    Exit status: 0 if the flow completed, 1 if not, 130 if Ctrl-C stopped it.
+    """
+    try:
+        with connected():
+            state = flow(**parameters, return_state=True)
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; run it again to continue.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0 if state.is_completed() else 1)
+
+
 @contextmanager
 def connected() -> Iterator[None]:
-    """Use the server on this machine, if one runs and the settings name none.
+    """Use the server on this machine, if one is up and the settings name none.
 
     Without a server, Prefect starts a temporary one for the length of the run, which
     takes seconds; it keeps its records in the same database.
@@ -43,7 +57,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_SECONDS) as reply:  # noqa: S310  # http, or what the user's settings say
             return bool(reply.read() == b"true")
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, ValueError):
         return False
 
 
@@ -57,11 +71,9 @@ def retry_connection(act: Callable[P, None]) -> Callable[P, None]:
     def retrying(*arguments: P.args, **options: P.kwargs) -> None:
         for seconds in RETRY_DELAY_SECONDS:
             try:
-                act(*arguments, **options)
+                return act(*arguments, **options)
             except httpx.ConnectError:
                 time.sleep(seconds)
-            else:
-                return
-        act(*arguments, **options)
+        return act(*arguments, **options)
 
     return retrying

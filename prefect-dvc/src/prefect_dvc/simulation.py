@@ -1,11 +1,11 @@
-"""Follow a run stage by stage without running it: what `DvcProject.plan` returns.
+"""Follow a run stage by stage without running it: the work of `DvcProject.plan`.
 
-A stage that DVC would restore has known outputs before it is restored. So the stages
-that read them can be planned as if it had been: a dependency whose future content is
-known answers DVC's questions with that content instead of the file's.
+The outputs of a stage that DVC would restore are known before they are restored, so the
+stages that read them can be planned too: a dependency whose future content is known
+answers DVC's questions with that content instead of the file's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -25,12 +25,15 @@ from dvc_data.hashfile.tree import Tree
 from prefect_dvc.changes import NEVER_RAN, changes
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Action, Change, PlannedStage
+from prefect_dvc.selection import SelectedStage
 
 FORCED = Change("stage", "", "is forced to run")
 PENDING = "is made by a stage that runs"
 
 # Metadata and hash of a file or folder.
 Content = tuple[Meta, HashInfo]
+# The content of each output of a stage, by path.
+Contents = dict[str, Content]
 
 
 class Planner:
@@ -48,75 +51,74 @@ class Planner:
         self._repo = repo
         self._options = options
         self._last_seconds = last_seconds
-        self._files = _Files()
+        self._outputs = _FutureOutputs()
         self._forced: set[str] = set()
 
     def planned(
-        self, stage: Stage, upstream: list[Stage], before: Iterable[str], feeds: Any
+        self, stage: Stage, upstream: list[Stage], selected: SelectedStage
     ) -> PlannedStage:
         """Return what a run would do with the next stage.
 
         Args:
             stage: freshly loaded; its dependencies are replaced by simulated ones.
             upstream: the stages that it reads from, in the whole repository.
-            before: names of the selected stages that must end before it.
-            feeds: names of the stages that read its outputs.
+            selected: the same stage in the run.
         """
         name = stage.addressing
-        pending = [] if stage.frozen else self._files.simulate(stage)
-        missing_is_fine = self._options.allow_missing
-        found = [
-            *changes(
-                stage, skip=pending, allow_missing=missing_is_fine, upstream=upstream
-            ),
-            *(Change("dependency", str(dep), PENDING) for dep in pending),
-        ]
-        if found and found[0] == NEVER_RAN:
-            found = [NEVER_RAN]
+        pending = [] if stage.frozen else self._outputs.simulate(stage)
         forced = self._options.force or name in self._forced
+        found = self._changes(stage, upstream, pending)
         if forced:
             found = [FORCED, *found]
-        action = Action.RUN if found else Action.UNCHANGED
+        runs = stage.cmd and not stage.frozen
+        action = Action.UNCHANGED
         if found:
             restored = None
-            if stage.cmd and not stage.frozen and not forced and not pending:
+            if runs and not forced and not pending:
                 restored = self._restored(stage, upstream)
-            if restored is not None:
-                action = Action.RESTORE
-            if not stage.frozen and (stage.cmd or stage.is_import):
-                self._files.change(stage, restored)
+            action = Action.RUN if restored is None else Action.RESTORE
+            if runs or (stage.is_import and not stage.frozen):
+                self._outputs.change(stage, restored)
             if self._options.force_downstream:
-                self._forced.update(feeds)
-        runs = stage.cmd and not stage.frozen
+                self._forced.update(selected.feeds)
         return PlannedStage(
             name=name,
             action=action,
             changes=tuple(found),
-            upstream=tuple(before),
-            description=stage.desc or "",
+            upstream=selected.upstream,
+            description=selected.description,
             commands=tuple(_enforce_cmd_list(stage.cmd)) if runs else (),
             last_seconds=self._last_seconds.get(name),
         )
 
-    def _restored(
-        self, stage: Stage, upstream: list[Stage]
-    ) -> dict[str, Content] | None:
-        """Return what the outputs would be if restored; None if they can't be."""
+    def _changes(
+        self, stage: Stage, upstream: list[Stage], pending: list[Dependency]
+    ) -> list[Change]:
+        found = changes(
+            stage,
+            skip=pending,
+            allow_missing=self._options.allow_missing,
+            upstream=upstream,
+        )
+        if found == [NEVER_RAN]:
+            return found
+        return found + [Change("dependency", str(dep), PENDING) for dep in pending]
+
+    def _restored(self, stage: Stage, upstream: list[Stage]) -> Contents | None:
+        """Return the content of the outputs if restored; None if they can't be."""
         if self._options.pull and not changes(
             stage, allow_missing=True, upstream=upstream
         ):
-            return {out.fs_path: (out.meta, out.hash_info) for out in stage.outs}
+            return _contents(stage)
         try:
             entry = self._cache_entry(stage)
             if entry is None:
                 return None
-            # What `StageCache.restore` does, without the checkout.
+            # The steps of `StageCache.restore`, without the checkout.
             restored = self._repo.stage_cache._create_stage(entry, wdir=stage.wdir)  # noqa: SLF001
-            if not restored.outs_cached():
-                return None
+            return _contents(restored) if restored.outs_cached() else None
         except (DvcException, OSError):
             return None
-        return {out.fs_path: (out.meta, out.hash_info) for out in restored.outs}
 
     def _cache_entry(self, stage: Stage) -> dict[str, Any] | None:
         """Return the entry that `StageCache.restore` would restore; None if none."""
@@ -135,53 +137,42 @@ class Planner:
         return entry
 
 
-class _Files:
+def _contents(stage: Stage) -> Contents:
+    return {out.fs_path: (out.meta, out.hash_info) for out in stage.outs}
+
+
+class _FutureOutputs:
     """The outputs that will differ from the workspace when a stage's turn comes."""
 
     def __init__(self) -> None:
-        self._outputs: dict[str, Content | None] = {}
+        self._contents: dict[str, Content | None] = {}
 
-    def change(self, stage: Stage, restored: Mapping[str, Content] | None) -> None:
+    def change(self, stage: Stage, restored: Contents | None) -> None:
         """Note what a stage will write; None: not known before it runs."""
         for out in stage.outs:
-            self._outputs[out.fs_path] = (restored or {}).get(out.fs_path)
+            self._contents[out.fs_path] = (restored or {}).get(out.fs_path)
 
     def simulate(self, stage: Stage) -> list[Dependency]:
-        """Let the stage's dependencies have their future content.
+        """Give the stage's dependencies their future content.
 
         Returns:
             the dependencies whose future content is unknown.
         """
         pending = []
         for position, dep in enumerate(stage.deps):
-            changed = [path for path in self._outputs if overlap(path, dep.fs_path)]
+            changed = {
+                path: content
+                for path, content in self._contents.items()
+                if _overlap(path, dep.fs_path)
+            }
             if not changed:
                 continue
-            content = self._content(dep, changed)
+            content = _future_content(dep, changed)
             if content is None:
                 pending.append(dep)
             else:
                 stage.deps[position] = _FutureDependency.of(dep, content)
         return pending
-
-    def _content(self, dep: Dependency, changed: list[str]) -> Content | None:
-        """Return the future content of a dependency with `changed` outputs in it."""
-        known = {path: self._outputs[path] for path in changed}
-        if (
-            None in known.values()
-            or isinstance(dep, ParamsDependency)
-            or dep.hash_name != "md5"
-        ):
-            return None
-        (path, *_) = changed
-        try:
-            if path == dep.fs_path:
-                return known[path]
-            if dep.fs_path.startswith(f"{path}/"):
-                return _part(dep, path, known[path])
-            return _merged(dep, known)
-        except (DvcException, OSError):
-            return None
 
 
 class _FutureDependency(Dependency):  # type: ignore[misc]  # DVC is not typed
@@ -204,7 +195,26 @@ class _FutureDependency(Dependency):  # type: ignore[misc]  # DVC is not typed
         self.meta, self.hash_info = self.future
 
 
-def _part(dep: Dependency, folder: str, content: Any) -> Content | None:
+def _future_content(
+    dep: Dependency, changed: Mapping[str, Content | None]
+) -> Content | None:
+    """Return the content of a dependency once the outputs in it have changed."""
+    known = {path: content for path, content in changed.items() if content}
+    is_file = dep.hash_name == "md5" and not isinstance(dep, ParamsDependency)
+    if not is_file or len(known) < len(changed):
+        return None
+    path, content = next(iter(known.items()))
+    try:
+        if path == dep.fs_path:
+            return content
+        if dep.fs_path.startswith(f"{path}/"):
+            return _part(dep, path, content)
+        return _merged(dep, known)
+    except (DvcException, OSError):
+        return None
+
+
+def _part(dep: Dependency, folder: str, content: Content) -> Content | None:
     """Return the content of a file or folder inside an output."""
     key = dep.fs.relparts(dep.fs_path, folder)
     tree = Tree.load(dep.cache, content[1])
@@ -215,8 +225,8 @@ def _part(dep: Dependency, folder: str, content: Any) -> Content | None:
     return (Meta(isdir=True), part.hash_info) if part else None
 
 
-def _merged(dep: Dependency, outputs: Mapping[str, Any]) -> Content:
-    """Return the content of a folder once the outputs in it are what they will be."""
+def _merged(dep: Dependency, outputs: Mapping[str, Content]) -> Content:
+    """Return the content of a folder once the outputs in it have changed."""
     tree = Tree()  # type: ignore[no-untyped-call]
     if dep.fs.exists(dep.fs_path):
         _, _, found = build(
@@ -243,6 +253,6 @@ def _merged(dep: Dependency, outputs: Mapping[str, Any]) -> Content:
     return Meta(isdir=True, nfiles=len(tree)), tree.hash_info
 
 
-def overlap(one: str, other: str) -> bool:
+def _overlap(one: str, other: str) -> bool:
     """Return whether two paths are the same, or one is a folder with the other."""
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

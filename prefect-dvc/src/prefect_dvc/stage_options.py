@@ -1,4 +1,4 @@
-"""What a stage asks for in dvc.yaml: `meta.prefect`."""
+"""The settings of a stage in dvc.yaml: `meta.prefect`."""
 
 from typing import Any
 

@@ -5,12 +5,10 @@ A stage's task has the stage's name; its description and settings come from dvc.
 state Cached.
 """
 
-import errno
 import fnmatch
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import Task, allow_failure
@@ -21,36 +19,27 @@ from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_dvc import history
-from prefect_dvc.commands import Commands
+from prefect_dvc.commands import Commands, Listener, run_log
 from prefect_dvc.cores import Cores
-from prefect_dvc.dvc_repo import DvcRepo, OpenStage, SelectedStage
-from prefect_dvc.errors import CommandFailed, ProjectError, Stopped, TimedOut
-from prefect_dvc.events import Events
+from prefect_dvc.dvc_repo import DvcRepo
+from prefect_dvc.errors import (
+    CommandFailed,
+    ProjectError,
+    Stopped,
+    TimedOut,
+    describe_system_error,
+)
 from prefect_dvc.options import RunOptions
 from prefect_dvc.processes import Processes, environment
-from prefect_dvc.progress import Listener
-from prefect_dvc.results import Outcome, RunResult, StageResult
-from prefect_dvc.run_log import run_log
+from prefect_dvc.reproduction import OpenStage
+from prefect_dvc.results import Events, Outcome, RunResult, StageResult
+from prefect_dvc.selection import SelectedStage
 from prefect_dvc.stage_options import StageOptions
 
-UNAVAILABLE = "Unavailable"
-SKIPPED = "Skipped"
+UNAVAILABLE = "Unavailable"  # the state of a task that runs again
 
 Hook = Callable[[StageResult], object]
-
-
-class _NotStarted(Exception):
-    """A stage was not started, because another one failed."""
-
-
-@dataclass
-class _Progress:
-    """What has happened so far in a run."""
-
-    results: dict[str, StageResult] = field(default_factory=dict)
-    reproduced: set[str] = field(default_factory=set)
-    forced: set[str] = field(default_factory=set)
-    failed: str | None = None
+Ended = tuple[StageResult, State[Any]]
 
 
 class ProjectRun:
@@ -84,9 +73,12 @@ class ProjectRun:
         )
         self._hooks = tuple(hooks)
         self._events = events or Events()
-        self._progress = _Progress()
         self._stages: dict[str, PrefectFuture[Any]] = {}
         self._others: list[PrefectFuture[Any]] = []
+        self._results: dict[str, StageResult] = {}
+        self._reproduced: set[str] = set()
+        self._forced: set[str] = set()
+        self._failed: str | None = None
 
     def __contains__(self, name: object) -> bool:
         """Whether the run visits stage `name`."""
@@ -120,24 +112,22 @@ class ProjectRun:
             upstream: one or several submitted stages, or None for all; the task does
                 not run if one of them fails.
             name: the task's name.
-            body: called in the task; gets `Commands` to run commands with, and returns
-                the task's result or a Prefect state. A state named `Unavailable` makes
-                the task run again.
+            body: called in the task with `Commands` to run commands; returns the task's
+                result or a Prefect state. A state named `Unavailable` makes the task
+                run again.
             description: the task's description in the Prefect UI.
             retry_delay_seconds: pauses before the second, third, ... attempt.
         """
         needed = list(self._stages) if upstream is None else upstream
         needed = [needed] if isinstance(needed, str) else needed
-        task: Task[[], Any] = Task(
-            lambda: body(Commands(name, self._processes, self._cores)),
-            name=name,
-            task_run_name=name,
+        commands = Commands(name, self._processes, self._cores)
+        task = _task(
+            lambda: body(commands),
+            name,
+            name,
             description=description,
             retries=len(retry_delay_seconds),
             retry_delay_seconds=list(retry_delay_seconds) or None,
-            retry_condition_fn=_is_unavailable,
-            cache_policy=NO_CACHE,
-            persist_result=False,
         )
         future: PrefectFuture[Any] = task.submit(
             wait_for=[self._stages[stage] for stage in needed], return_state=False
@@ -154,87 +144,57 @@ class ProjectRun:
             errors_ignored=self._options.ignore_errors,
         )
 
-    def states(self) -> list[State[Any]]:
-        """Wait for all submitted stages; return the states of their tasks."""
-        self.wait()
-        return [future.state for future in self._stages.values()]
-
-    def stop(self) -> None:
-        """Stop every command of the run; stages that wait for a core don't start."""
-        self._processes.stop()
-
     def finish(self) -> None:
         """Wait for every task of the run; record how long the stages took."""
         for future in (*self._stages.values(), *self._others):
             future.wait()
-        history.write(
-            self._repo.root,
-            {
-                result.name: result.seconds
-                for result in self._progress.results.values()
-                if result.seconds
-            },
-        )
+        seconds = {name: result.seconds for name, result in self._results.items()}
+        history.write(self._repo.root, seconds)
 
     def _submit(self, name: str) -> None:
-        options = self._stage_options[name]
-        task: Task[[str], State[Any]] = Task(
+        options, stage = self._stage_options[name], self._selected[name]
+        task = _task(
             self._run,
-            name=name.partition("@")[0],
-            task_run_name=name.replace("{", "{{").replace("}", "}}"),
-            description=self._selected[name].description,
+            name.partition("@")[0],
+            name,
+            description=stage.description,
             tags=options.tags,
             retries=options.retries,
             retry_delay_seconds=options.retry_delay_seconds or None,
-            retry_condition_fn=_is_unavailable,
-            # DVC alone decides what is unchanged. Prefect's cache would take an output
-            # that was deleted or corrupted for a good one.
-            cache_policy=NO_CACHE,
-            persist_result=False,
         )
-        needed = [self._stages[up] for up in self._selected[name].upstream]
-        ended = [self._stages[up] for up in self._selected[name].after]
-        if self._options.ignore_errors or self._options.only_targets:
-            needed, ended = [], needed + ended
-        self._stages[name] = task.submit(
-            name,
-            wait_for=[*needed, *map(allow_failure, ended)],
-            return_state=False,
-        )
+        needed: list[Any] = [self._stages[up] for up in stage.upstream]
+        if self._options.ignores_upstream:
+            needed = list(map(allow_failure, needed))
+        needed += [allow_failure(self._stages[up]) for up in stage.after]
+        self._stages[name] = task.submit(name, wait_for=needed, return_state=False)
 
     def _run(self, name: str) -> State[Any]:
         """Run one stage, as the body of its task."""
         result, state = self._attempt(name)
-        self._progress.results[name] = result
+        self._results[name] = result
         if result.outcome.up_to_date:
             self._cores.ended(name)
         elif result.outcome is Outcome.FAILED and not self._is_retried(name, state):
-            if not self._options.goes_on:
-                self._progress.failed = self._progress.failed or name
-            if self._options.ignore_errors or self._options.only_targets:
+            self._failed = self._failed or name
+            if self._options.ignores_upstream:
                 self._cores.ended(name)
-        if self._options.force_downstream and (
-            name in self._progress.reproduced | self._progress.forced
-        ):
-            self._progress.forced.update(self._selected[name].feeds)
+        if self._options.force_downstream and name in self._reproduced | self._forced:
+            self._forced.update(self._selected[name].feeds)
         self._events.ended(result)
         self._call_hooks(result)
         return state
 
-    def _attempt(self, name: str) -> tuple[StageResult, State[Any]]:  # noqa: PLR0911  # one for each kind of end
+    def _attempt(self, name: str) -> Ended:  # noqa: PLR0911  # one for each kind of end
         try:
             self._processes.pause(0)
-            self._refuse_after_failure()
-            if not self._repo.must_run(name, force=name in self._progress.forced):
+            if skipped := self._skipped(name):
+                return skipped
+            if not self._repo.must_run(name, force=name in self._forced):
                 return self._bring_up_to_date(name)
             # Before the stage is opened, which removes its outputs.
             cores = self._stage_options[name].cores
             with self._cores.held(name, cores, pause=self._processes.pause):
-                self._refuse_after_failure()
-                return self._bring_up_to_date(name)
-        except _NotStarted as reason:
-            result = StageResult(name, Outcome.SKIPPED, 0, str(reason))
-            return result, Cancelled(name=SKIPPED, message=result.message)
+                return self._skipped(name) or self._bring_up_to_date(name)
         except CommandFailed as failure:
             retry = failure.status == os.EX_TEMPFAIL
             return _failed(name, failure.reason, UNAVAILABLE if retry else "Failed")
@@ -245,24 +205,32 @@ class ProjectRun:
         except ProjectError as error:
             return _failed(name, str(error))
         except OSError as error:
-            return _failed(name, _system_error(error))
+            return _failed(name, describe_system_error(error))
 
-    def _bring_up_to_date(self, name: str) -> tuple[StageResult, State[Any]]:
-        force = name in self._progress.forced
-        with self._repo.opened(name, force=force) as stage:
-            ended = self._execute(name, stage)
+    def _skipped(self, name: str) -> Ended | None:
+        """Return the end of a stage that does not start, because another one failed."""
+        if self._failed is None or self._options.goes_on:
+            return None
+        message = f"Not started, because {self._failed} failed."
+        result = StageResult(name, Outcome.SKIPPED, 0, message)
+        return result, Cancelled(name="Skipped", message=message)
+
+    def _bring_up_to_date(self, name: str) -> Ended:
+        with self._repo.opened(name, force=name in self._forced) as stage:
+            if stage.outcome is None:
+                ended = self._execute(name, stage)
+            else:
+                message = f"{name}: {stage.message}"
+                result = StageResult(name, stage.outcome, 0, message, stage.reason)
+                state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
+                ended = result, Completed(name=state, message=message)
             if stage.reproduced:
-                self._progress.reproduced.add(name)
+                self._reproduced.add(name)
             return ended
 
-    def _execute(self, name: str, stage: OpenStage) -> tuple[StageResult, State[Any]]:
-        if stage.outcome is not None:
-            message = f"{name}: {stage.message}"
-            result = StageResult(name, stage.outcome, 0, message, stage.reason)
-            state = "Completed" if stage.outcome is Outcome.RAN else "Cached"
-            return result, Completed(name=state, message=message)
+    def _execute(self, name: str, stage: OpenStage) -> Ended:
         logger = run_log()
-        listener = Listener(name, logger.info)
+        listener = Listener(name)
         process = stage.process | {"env": environment(stage.process["env"])}
         limit = self._stage_options[name].timeout_seconds
 
@@ -287,21 +255,11 @@ class ProjectRun:
         attempts = 1 + self._stage_options[name].retries
         return _is_unavailable(None, None, state) and task_run.run_count < attempts
 
-    def _refuse_after_failure(self) -> None:
-        """Start nothing after a failure, unless the options say to go on.
-
-        Raises:
-            _NotStarted: a stage has failed.
-        """
-        if self._progress.failed and not self._options.goes_on:
-            raise _NotStarted(f"Not started, because {self._progress.failed} failed.")
-
     def _call_hooks(self, result: StageResult) -> None:
         for pattern, hook in self._hooks:
-            if not fnmatch.fnmatchcase(result.name, pattern):
-                continue
             try:
-                hook(result)
+                if fnmatch.fnmatchcase(result.name, pattern):
+                    hook(result)
             except Exception:  # noqa: BLE001  # a user's code may raise anything
                 run_log().exception(
                     "The hook %r failed; the stage's outcome stays as it is.", hook
@@ -309,31 +267,33 @@ class ProjectRun:
 
     def _result(self, name: str, future: PrefectFuture[Any]) -> StageResult:
         """Return a stage's outcome, also if its task never started."""
-        if result := self._progress.results.get(name):
+        if result := self._results.get(name):
             return result
+        if future.state.name == "NotReady":
+            return StageResult(name, Outcome.SKIPPED, 0, "A stage it needs failed.")
         message = str(future.state.message or future.state.name)
-        outcome = Outcome.SKIPPED if future.state.name == "NotReady" else Outcome.FAILED
-        if outcome is Outcome.SKIPPED:
-            message = "A stage that it needs failed."
-        return StageResult(name, outcome, 0, message)
+        return StageResult(name, Outcome.FAILED, 0, message)
 
 
-def _failed(
-    name: str, message: str, state: str = "Failed"
-) -> tuple[StageResult, State[Any]]:
+def _task(
+    body: Callable[..., Any], name: str, run_name: str, **settings: Any
+) -> Task[..., Any]:
+    return Task(
+        body,
+        name=name,
+        task_run_name=run_name.replace("{", "{{").replace("}", "}}"),
+        retry_condition_fn=_is_unavailable,
+        # DVC alone decides what is unchanged. Prefect's cache would take an output
+        # that was deleted or corrupted for a good one.
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        **settings,
+    )
+
+
+def _failed(name: str, message: str, state: str = "Failed") -> Ended:
     result = StageResult(name, Outcome.FAILED, 0, message)
     return result, Failed(name=state, message=message)
-
-
-def _system_error(error: OSError) -> str:
-    """Return a system error as one sentence: where, what, and what to do."""
-    where = os.path.relpath(error.filename) if error.filename else "input/output"
-    advice = {
-        "EMFILE": "; allow more open files (`ulimit -n`) and run again",
-        "ENOSPC": "; free some space and run again",
-    }
-    name = errno.errorcode.get(error.errno or 0, "")
-    return f"{where}: {error.strerror}{advice.get(name, '')}."
 
 
 def _is_unavailable(_task: object, _run: object, state: State[Any]) -> bool:
