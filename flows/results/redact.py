@@ -1,7 +1,7 @@
-"""Keep credentials out of what is logged.
+"""Hide credentials in what is logged.
 
-DVC and its clients print the messages of servers as they come. No password was seen in
-one; whether none ever will be is up to the servers, so those that are known are hidden.
+DVC and its clients print the messages of servers unchanged. None was seen to repeat a
+password, but a server may, so known credentials are replaced.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 SECRET = re.compile(
     r"key|password|passphrase|secret|token|connection_string", re.IGNORECASE
 )
-# A shorter value would be found in words that have nothing to do with it.
+# A shorter value would also occur in unrelated words.
 SHORTEST = 6
 MASK = "***"
 
@@ -34,9 +34,9 @@ def masked(text: str, remotes: Mapping[str, Mapping[str, Any]]) -> str:
     """Return `text` without credentials.
 
     Args:
-        text: what DVC, a client or a server said.
-        remotes: the section `remote` of DVC's configuration, whose credentials are
-            hidden, besides those of the environment and the users of URLs.
+        text: what DVC, a client or a server printed.
+        remotes: the section `remote` of DVC's configuration. Its credentials are
+            hidden, and those of the environment and of URLs.
     """
     for secret in secrets(os.environ, *remotes.values()):
         text = text.replace(secret, MASK)

@@ -1,4 +1,4 @@
-"""What a run is called in the Prefect UI: its name, and the tags to find it by."""
+"""The name of a run in the Prefect UI, and its tags."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,30 +11,28 @@ from prefect_dvc import retry_connection
 from tasks.evaluation import metrics_file
 from tasks.registry import provenance
 
-BY_HAND = "by hand"
-DIGEST = 7
+DIGITS = 7
 
 
-def begin() -> str:
-    """Return the name of a run that begins: who started it, and for which day."""
-    planned: datetime = flow_run.scheduled_start_time or datetime.now(UTC)
-    return f"{deployment.name or BY_HAND} {planned.astimezone().date()}"
+def initial() -> str:
+    """Return the name of a run when it starts: its deployment, and its day."""
+    start: datetime = flow_run.scheduled_start_time or datetime.now(UTC)
+    return f"{deployment.name or 'by hand'} {start.astimezone().date()}"
 
 
 @retry_connection
 def finish(root: Path) -> None:
-    """Name the running flow after its result, and tag it with what that came from.
+    """Add the best model's accuracy in validation to the running flow's name; tag it.
 
-    The name ends in the best model's accuracy in validation. The tags are set now and
-    not when the run begins, because each of its tasks would have them too, and ask the
-    server for a concurrency slot for each.
+    If the tags were set earlier, each task would inherit them, and ask the server for a
+    concurrency slot for each.
     """
     metrics = metrics_file.read(root / "reports/metrics.json")
     accuracy = metrics["models"][metrics["best"]]["valid"]["accuracy"]
     with get_client(sync_client=True) as client:
         client.update_flow_run(
             flow_run.id,
-            name=f"{begin()} {accuracy:.4f}".replace(" 0.", " ."),
+            name=f"{initial()} {accuracy:.4f}".replace(" 0.", " ."),
             tags={*flow_run.tags, *tags(metrics)},
         )
 
@@ -44,6 +42,6 @@ def tags(metrics: dict[str, Any]) -> list[str]:
     code = provenance.revision()
     return [
         f"best:{metrics['best']}",
-        f"data:{provenance.data()['data/raw'][:DIGEST]}",
+        f"data:{provenance.data()['data/raw'][:DIGITS]}",
         *([f"git:{code}"] if code else []),
     ]
