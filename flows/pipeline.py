@@ -18,16 +18,16 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.results import artifacts, promotion, run_name
+from flows.results import artifacts, promotion, run_state
 from flows.results.push import Pusher, When
-from flows.results.run_state import errors_as_states, with_gate
+from flows.results.run_state import errors_as_states
 from prefect_dvc import DvcProject, ProjectError
 
 # A stage's name may contain a key of params.yaml, and is a word of a shell command.
 WORD = re.compile(r"[\w@.-]+")
 
 
-@flow(name="mnist-sgd", flow_run_name=run_name.initial)
+@flow(name="mnist-sgd", flow_run_name=run_state.initial_name)
 @errors_as_states
 def pipeline(
     targets: list[str] | None = None,
@@ -63,8 +63,8 @@ def pipeline(
                 description=promotion.DESCRIPTION,
             )
             gate.wait()
-            state = with_gate(state, gate.state)
-            run_name.finish(ROOT)
+            state = run_state.with_gate(state, gate.state)
+            run_state.add_result(ROOT)
             artifacts.show_card(ROOT)
         artifacts.publish(ROOT)
         return pusher.finish(stages, state)

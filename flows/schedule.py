@@ -154,12 +154,15 @@ def _undeploy(client: SyncPrefectClient) -> bool:
         client.pause_deployment(deployment.id)
     notifications.send_to(client, None)
     for run in deployments.unfinished_runs(client, found):
-        waits = run.state is None or run.state.is_scheduled()
-        state = Cancelling() if WORKER.running() else Crashed(message=LOST)
-        client.set_flow_run_state(run.id, Cancelled() if waits else state, force=True)
+        end: State[None] = Crashed(message=LOST)
+        if waits := run.state is None or run.state.is_scheduled():
+            end = Cancelled()
+        elif WORKER.running():
+            end = Cancelling()
+        client.set_flow_run_state(run.id, end, force=True)
         if not waits:
-            end = _final_state(client, run)
-            print(f"Run {run.name} was under way; it is {end.name} now.")
+            state = _final_state(client, run).name
+            print(f"Run {run.name} was under way; it is {state} now.")
     # Last: a run that ends frees its slot in the concurrency limit of its deployment,
     # and Prefect 3.9 answers 500 if that is gone.
     for deployment in found:

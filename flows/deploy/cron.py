@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime
+from typing import LiteralString
 from zoneinfo import ZoneInfo
 
 from prefect._vendor.croniter.croniter import croniter
@@ -18,7 +19,7 @@ from tasks.runtime.params import Settings
 
 # The server looks for new deployments every five seconds.
 SCHEDULER_SECONDS = 60
-RULES = {
+RULES: dict[str, LiteralString] = {
     "cron": "cron has five fields, minute, hour, day, month and weekday, such as "
     "'0 3 * * *'",
     "timezone": "a time zone has an IANA name, such as 'Europe/London'",
@@ -44,15 +45,19 @@ class Schedule(Settings):
     @classmethod
     def _is_valid(cls, value: str | None, info: ValidationInfo) -> str | None:
         field = str(info.field_name)
-        try:
-            if field == "alarms":
-                if value is not None and not re.fullmatch("[^/]+/[^/]+", value):
-                    raise ValueError(value)
-            else:
-                CronSchedule.model_validate({"cron": "0 0 * * *", field: value})
-        except ValueError:
-            raise PydanticCustomError("schedule", RULES[field]) from None  # type: ignore[arg-type]  # a literal text is expected
+        if not _follows_rule(field, value):
+            raise PydanticCustomError("schedule", RULES[field])
         return value
+
+
+def _follows_rule(field: str, value: str | None) -> bool:
+    if field == "alarms":
+        return value is None or bool(re.fullmatch("[^/]+/[^/]+", value))
+    try:
+        CronSchedule.model_validate({"cron": "0 0 * * *", field: value})
+    except ValueError:
+        return False
+    return True
 
 
 def next_run(

@@ -7,6 +7,7 @@ the flow ends Completed, unless it must push `always`.
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows.results.redact import masked
-from flows.results.remote import RemoteError, configuration
+from flows.results.remote import RemoteError, configuration, masked
 from flows.results.run_state import errors_as_states
 from prefect_dvc import CommandFailed, Commands, ProjectRun, TimedOut
 
@@ -42,37 +42,33 @@ FINAL = (
 )
 
 
+@dataclass
 class Pusher:
     """What a run pushes, and when.
 
-    Args:
+    Attributes:
         root: the folder with `.dvc/`, and the current directory.
         when: `auto`: if DVC has a default remote; `never`; or `always`: a run that
             can't push fails.
         targets: stages, to push their outputs and those they need; empty: all.
-        champions: returns the MD5 of more files in DVC's cache to push, which dvc.lock
-            may not name; called after everything else is pushed.
+        champions: returns the MD5 of more files in DVC's cache, which dvc.lock may not
+            name; called after everything else is pushed.
 
     Raises:
         RemoteError: `when` is `always` and DVC has no default remote, or DVC's
             configuration can't be read.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        when: When,
-        targets: list[str],
-        champions: Callable[[], Iterable[str]] = tuple,
-    ) -> None:
-        config = configuration(root)
+    root: Path
+    when: When
+    targets: list[str]
+    champions: Callable[[], Iterable[str]] = tuple
+
+    def __post_init__(self) -> None:
+        config = configuration(self.root)
         self._remote: str | None = config["core"].get("remote")
         self._remotes = config["remote"]
-        self._root = root
-        self._when = when
-        self._targets = targets
-        self._champions = champions
-        if when == "always" and self._remote is None:
+        if self.when == "always" and self._remote is None:
             raise RemoteError(
                 "The run must push its results, but DVC has no default remote; choose "
                 "one with `dvc remote default NAME`, or run with --push auto."
@@ -85,7 +81,7 @@ class Pusher:
             run: the stages, all of which have ended.
             state: the state without a push; if it failed, nothing is pushed.
         """
-        if not state.is_completed() or self._when == "never" or self._remote is None:
+        if not state.is_completed() or self.when == "never" or self._remote is None:
             return state
         task = run.after(
             None,
@@ -97,7 +93,7 @@ class Pusher:
         task.wait()
         pushed = task.state
         if not pushed.is_completed():
-            if self._when == "always":
+            if self.when == "always":
                 return Failed(message=pushed.message)
             get_run_logger().warning("%s", pushed.message)
         return Completed(name=state.name, message=f"{state.message} {pushed.message}")
@@ -106,10 +102,10 @@ class Pusher:
     def push(self, commands: Commands) -> State[Any]:
         """Push, as the body of the task."""
         started = time.monotonic()
-        stages = ["--with-deps", *self._targets] if self._targets else []
+        stages = ["--with-deps", *self.targets] if self.targets else []
         try:
             summary = self._run(commands, ["dvc", "push", *stages])
-            if md5s := [*self._champions()]:
+            if md5s := [*self.champions()]:
                 module = [sys.executable, "-m", "flows.results.remote"]
                 self._run(commands, [*module, *md5s])
         except CommandFailed as failure:
@@ -136,7 +132,7 @@ class Pusher:
         try:
             commands.run(
                 command,
-                cwd=self._root,
+                cwd=self.root,
                 on_line=log_line,
                 timeout_seconds=TIMEOUT_SECONDS,
             )

@@ -10,10 +10,11 @@ content never changes. Files are written under a temporary name, then renamed.
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from flows.results.redact import masked
 from prefect_dvc import describe_error
 from tasks.runtime.files import replacing
 from tasks.runtime.params import BadInput
@@ -30,6 +30,12 @@ from tasks.runtime.params import BadInput
 MD5 = re.compile(r"[0-9a-f]{32}")
 # The folder of a cache or remote that holds the files, since DVC 3.
 FILES = "/files/md5"
+# Settings of remotes, and environment variables, that hold credentials.
+SECRET = re.compile(
+    r"key|password|passphrase|secret|token|connection_string", re.IGNORECASE
+)
+# A shorter credential would also occur in unrelated words.
+SHORTEST_SECRET = 6
 NO_DEFAULT = "DVC has no default remote; choose one with `dvc remote default NAME`."
 
 
@@ -51,6 +57,30 @@ def configuration(root: Path) -> dict[str, Any]:
         return dict(Config(str(root / ".dvc")))
     except DvcException as error:
         raise RemoteError(describe_error(error)) from error
+
+
+def masked(text: str, remotes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a text of DVC, a client or a server without credentials.
+
+    DVC prints messages of servers unchanged. None was seen to repeat a password, but a
+    server may.
+
+    Args:
+        text: may contain credentials of `remotes`, the environment and URLs.
+        remotes: the section `remote` of DVC's configuration.
+    """
+    secrets = {
+        value
+        for settings in (os.environ, *remotes.values())
+        for name, value in settings.items()
+        if SECRET.search(name)
+        and isinstance(value, str)
+        and len(value) >= SHORTEST_SECRET
+    }
+    # The longest first: one may be a part of another.
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 
 def push_objects(root: Path, md5s: Iterable[str]) -> None:
