@@ -1,4 +1,4 @@
-"""What the command lines of the flows share.
+"""Shared code of the flows' command lines.
 
 Prefect reads this project's settings from the current directory when it is imported, so
 a flow's module calls `enter_project` before it imports Prefect.

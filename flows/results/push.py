@@ -44,7 +44,7 @@ FINAL = (
 
 @dataclass
 class Pusher:
-    """What a run pushes, and when.
+    """Pushes the results of a run, if it should.
 
     Attributes:
         root: the folder with `.dvc/`, and the current directory.

@@ -90,9 +90,7 @@ def run(client, name, *states):
     return made.id
 
 
-def test_each_run_that_went_wrong_is_reported_once(
-    client, block, ops, prefect_server
-):
+def test_each_run_that_went_wrong_is_reported_once(client, block, ops, prefect_server):
     notifications.send_to(client, block)
     notifications.send_to(client, block)
     assert len(client.read_automations_by_name(notifications.NAME)) == 1
@@ -116,7 +114,9 @@ def test_each_run_that_went_wrong_is_reported_once(
         "mnist-sgd: run poor-ant ended as Refused",
         "mnist-sgd: run slow-owl has not started",
     ]
-    bodies = {message["subject"].split()[2]: message["body"] for message in ops.messages}
+    bodies = {
+        message["subject"].split()[2]: message["body"] for message in ops.messages
+    }
     page = prefect_server["PREFECT_API_URL"].replace("/api", "/runs/flow-run/")
     assert bodies == {
         "bad-dog": "Run bad-dog of mnist-sgd failed.\n"

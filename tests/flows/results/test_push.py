@@ -90,7 +90,6 @@ def test_run_pushes_its_results(built, store, prefect_server):
         "Every stage is up to date. push to 'store': 4 files pushed ("
     )
     assert len(files(store)) == 4
-    assert "Everything is up to date" in pushed(built).message
 
 
 def test_failed_push_is_retried_and_leaves_the_run_completed(
@@ -164,9 +163,6 @@ def test_champions_are_pushed_too(built, store):
     assert pushed(built, champions=lambda: [old]).is_completed()
     assert old[2:] in files(store)
     assert len(files(store)) == 5
-    state = pushed(built, champions=lambda: ["0" * 32])
-    assert state.name == "Unavailable"
-    assert f"The file {'0' * 32} is neither" in state.message
 
 
 @contextmanager
