@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def masked(text: str, remotes: Mapping[str, Mapping[str, Any]]) -> str:
     return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 
-def push_objects(root: Path, md5s: Iterable[str]) -> None:
+def push_objects(root: Path, md5s: list[str]) -> None:
     """Copy files of DVC's cache to the default remote, unless it has them.
 
     Raises:
@@ -143,7 +143,7 @@ def _download(repo: Any, md5: str, path: Path) -> None:
 
 
 @contextmanager
-def _opened(root: Path, md5s: Iterable[str]) -> Iterator[Any]:
+def _opened(root: Path, md5s: list[str]) -> Iterator[Any]:
     """Open the DVC repository at `root`, after a check of the hashes.
 
     Raises:

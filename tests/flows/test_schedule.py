@@ -141,9 +141,9 @@ def state(client, run):
 
 
 def test_make_schedule_starts_everything_and_reports_it(scheduled, client):
-    status, said = scheduled.schedule()
-    assert status == 0, said
-    worker, planned, watch = said
+    status, lines = scheduled.schedule()
+    assert status == 0, lines
+    worker, planned, watch = lines
     assert worker == (
         f"A worker in {scheduled.root} runs the deployments nightly, on-demand, "
         "batch, rollback; no alarms."
@@ -183,12 +183,12 @@ def test_make_schedule_twice_changes_nothing(scheduled, client):
         return updated, programs
 
     before = everything()
-    status, said = scheduled.schedule()
-    assert status == 0, said
-    assert [line.partition(",")[0] for line in said] == [
+    status, lines = scheduled.schedule()
+    assert status == 0, lines
+    assert [line.partition(",")[0] for line in lines] == [
         f"A worker in {scheduled.root} runs the deployments nightly",
         "The next run is nightly's",
-        said[2],
+        lines[2],
     ]
     assert everything() == before
 
@@ -196,12 +196,10 @@ def test_make_schedule_twice_changes_nothing(scheduled, client):
 def test_alarms_without_a_block_change_nothing(scheduled, client):
     before = client.read_deployment_by_name(NIGHTLY).updated
     scheduled.edit(cron="0 5 * * *", alarms="slack-webhook/ops")
-    status, said = scheduled.schedule()
+    status, lines = scheduled.schedule()
     assert status == 1
-    assert said[0].startswith(
-        "flows.schedule: Prefect has no block 'slack-webhook/ops', which params.yaml "
-    )
-    assert len(said) == 1
+    assert "Prefect has no block 'slack-webhook/ops'" in lines[0]
+    assert len(lines) == 1
     scheduled.edit(cron="* * * * *", alarms=None)
     assert client.read_deployment_by_name(NIGHTLY).updated == before
 
@@ -249,11 +247,11 @@ def test_moved_checkout_asks_to_be_deployed_again(scheduled, client):
     # From here on, no scheduled run interferes.
     scheduled.edit(cron="0 5 * * *", alarms="custom-webhook/ops")
     wait_until(lambda: not DvcProject(new).running, seconds=60)
-    status, said = scheduled.schedule()
-    assert (status, len(said)) == (0, 4), said
-    assert said[0] == f"The deployments pointed to {old}; they point to {new} now."
-    assert said[1].endswith("rollback; alarms go to custom-webhook/ops.")
-    assert said[2].endswith(" at 05:00 Asia/Kathmandu.")
+    status, lines = scheduled.schedule()
+    assert (status, len(lines)) == (0, 4), lines
+    assert lines[0] == f"The deployments pointed to {old}; they point to {new} now."
+    assert lines[1].endswith("rollback; alarms go to custom-webhook/ops.")
+    assert lines[2].endswith(" at 05:00 Asia/Kathmandu.")
 
 
 def test_runs_do_not_overlap_and_a_cancelled_one_leaves_no_process(scheduled, client):
@@ -277,8 +275,8 @@ def test_run_that_lost_its_worker_is_crashed_and_its_slot_is_free(scheduled, cli
     wait_until(lambda: not alive(child))
     scheduled.hold.unlink()
     assert state(client, run) == "Running"
-    status, said = scheduled.schedule()
-    assert (status, len(said)) == (0, 3), said
+    status, lines = scheduled.schedule()
+    assert (status, len(lines)) == (0, 3), lines
     settled = client.read_flow_run(run).state
     assert (settled.name, settled.message) == ("Crashed", LOST)
     on_demand = client.read_deployment_by_name(ON_DEMAND)
@@ -293,16 +291,12 @@ def test_make_unschedule_undoes_everything_and_cancels_runs(scheduled, client):
         patch.setitem(scheduled.env, "PREFECT_API_URL", scheduled.url)
         record = scheduled.root / ".schedule" / "server.json"
         record.rename(record.with_suffix(".away"))
-        status, said = scheduled.schedule("--stop")
+        status, lines = scheduled.schedule("--stop")
         record.with_suffix(".away").rename(record)
-    assert status == 0, said
+    assert status == 0, lines
     name = client.read_flow_run(run).name
-    assert said == [
-        f"Run {name} was under way; it is Cancelled now.",
-        STOPPED,
-        f"The server at {scheduled.url} still runs: `make schedule` had not started "
-        "it.",
-    ]
+    assert lines[:2] == [f"Run {name} was under way; it is Cancelled now.", STOPPED]
+    assert lines[2].startswith(f"The server at {scheduled.url} still runs")
     assert not alive(child)
     assert client.read_deployments() == []
     assert client.read_automations_by_name(notifications.NAME) == []
