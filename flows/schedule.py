@@ -22,7 +22,7 @@ if __name__ == "__main__":
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.states import Cancelled, Cancelling, Crashed
@@ -35,6 +35,7 @@ from prefect_dvc import DvcProject
 from prefect_dvc.server import answers
 from tasks.runtime.params import BadInput, load
 
+STARTED = {StateType.PENDING, StateType.RUNNING, StateType.CANCELLING}
 CANCEL_SECONDS = 60
 
 LOST = "Its worker is gone, so it can't continue; the next run reuses what it had done."
@@ -112,25 +113,26 @@ def _deploy(client: SyncPrefectClient, url: str) -> None:
         Unready: another checkout has them, or Prefect refuses them.
     """
     found = deployments.existing(client)
-    moved_from = {deployments.folder(deployment) for deployment in found}
-    for folder in moved_from - {str(ROOT), None}:
-        if Background(Path(str(folder)), "worker").running():
+    folders = {deployments.folder(deployment) for deployment in found}
+    moved_from = [folder for folder in folders if folder and folder != str(ROOT)]
+    for folder in moved_from:
+        if Background(Path(folder), "worker").running():
             raise Unready(
                 f"The checkout in {folder} is scheduled on this server; type "
                 "`make unschedule` there first."
             )
-        print(f"The deployments pointed to {folder}; they point to {ROOT} now.")
     if not WORKER.running() and not DvcProject(ROOT).running:
         # No worker will end these runs, and the next one would wait for their slots.
-        for run in deployments.unfinished_runs(client, found):
-            if run.state and not run.state.is_scheduled():
-                client.set_flow_run_state(run.id, Crashed(message=LOST), force=True)
+        for run in deployments.runs(client, found, STARTED):
+            client.set_flow_run_state(run.id, Crashed(message=LOST), force=True)
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=deployments.POOL, type="process"))
     DEPLOYED.write_text(url, encoding="utf-8")
     # Only if needed: an update deletes the runs that are late or wait.
     if not deployments.up_to_date(found, deployments.describe()["version"]):
         deployments.deploy(ROOT, url)
+    for folder in moved_from:
+        print(f"The deployments pointed to {folder}; they point to {ROOT} now.")
 
 
 def _undeploy(client: SyncPrefectClient) -> bool:
@@ -153,16 +155,15 @@ def _undeploy(client: SyncPrefectClient) -> bool:
         # Also deletes the planned runs.
         client.pause_deployment(deployment.id)
     notifications.send_to(client, None)
-    for run in deployments.unfinished_runs(client, found):
-        end: State[None] = Crashed(message=LOST)
-        if waits := run.state is None or run.state.is_scheduled():
-            end = Cancelled()
-        elif WORKER.running():
-            end = Cancelling()
+    # First the runs that wait: they would start when the others end.
+    for run in deployments.runs(client, found, {StateType.SCHEDULED}):
+        client.set_flow_run_state(run.id, Cancelled(), force=True)
+    started = deployments.runs(client, found, STARTED)
+    end: State[None] = Cancelling() if WORKER.running() else Crashed(message=LOST)
+    for run in started:
         client.set_flow_run_state(run.id, end, force=True)
-        if not waits:
-            state = _final_state(client, run).name
-            print(f"Run {run.name} was under way; it is {state} now.")
+    for run in started:
+        print(f"Run {run.name} was under way; it is {_final_state(client, run)} now.")
     # Last: a run that ends frees its slot in the concurrency limit of its deployment,
     # and Prefect 3.9 answers 500 if that is gone.
     for deployment in found:
@@ -175,13 +176,13 @@ def _is_other_checkout(folder: str | None) -> bool:
     return folder != str(ROOT) and folder is not None and Path(folder).exists()
 
 
-def _final_state(client: SyncPrefectClient, run: FlowRun) -> State:
-    """Wait for a run to end; return its state."""
+def _final_state(client: SyncPrefectClient, run: FlowRun) -> str | None:
+    """Wait for a run to end; return the name of its state."""
     deadline = time.monotonic() + CANCEL_SECONDS
     while time.monotonic() < deadline:
         state = client.read_flow_run(run.id).state
         if state and state.is_final():
-            return state
+            return state.name
         time.sleep(POLL_SECONDS)
     raise Unready(f"Run {run.name} did not end when it was cancelled.")
 

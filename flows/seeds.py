@@ -29,7 +29,7 @@ from tasks.runtime.params import BadInput
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
 TABLE_KEY = "seeds"
-TABLE_SAYS = "Accuracy of each model: mean ± standard deviation over the seeds."
+CAPTION = "Accuracy of each model: mean ± standard deviation over the seeds."
 SEEDS_FILE = """\
 # Every variant of params.yaml is trained with each of these seeds.
 seeds: {}
@@ -45,23 +45,14 @@ def seeds(number: int | None = None) -> State[Any]:
         number: replaces the seeds in `seeds.yaml` by 0 to `number` - 1.
     """
     if number is not None:
-        choose(number)
+        if number < 1:
+            raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
+        content = SEEDS_FILE.format(list(range(number)))
+        files.write_text(experiments.SEEDS / "seeds.yaml", content)
     result = experiments.run(experiments.SEEDS)
     report = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))
-    create_table_artifact(table(report), key=TABLE_KEY, description=TABLE_SAYS)
+    create_table_artifact(table(report), key=TABLE_KEY, description=CAPTION)
     return Completed(message=result.summary)
-
-
-def choose(number: int) -> None:
-    """Write the seeds 0 to `number` - 1 to `seeds.yaml`.
-
-    Raises:
-        BadInput: `number` is not positive.
-    """
-    if number < 1:
-        raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
-    content = SEEDS_FILE.format(list(range(number)))
-    files.write_text(experiments.SEEDS / "seeds.yaml", content)
 
 
 def table(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -104,6 +104,7 @@ class Background:
         """End the program, by SIGKILL if SIGTERM does not; return whether it ran."""
         ran = self.running() is not None
         for number in (signal.SIGTERM, signal.SIGKILL):
+            # The process that holds the lock has the recorded PID.
             if record := self.running():
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, number)

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     WorkPoolFilter,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.logging import get_logger
 from prefect.states import Failed
@@ -120,12 +120,13 @@ def deploy(root: Path, url: str) -> None:
         raise Unready(f"`prefect deploy --all` failed: {lines[-1]}")
 
 
-def unfinished_runs(
-    client: SyncPrefectClient, found: Iterable[DeploymentResponse]
+def runs(
+    client: SyncPrefectClient,
+    found: Iterable[DeploymentResponse],
+    states: Iterable[StateType],
 ) -> list[FlowRun]:
-    """Return the runs of deployments that have not ended, also if not started."""
-    types = set(StateType) - TERMINAL_STATES
+    """Return the runs of deployments that are in one of these states."""
     ids = [deployment.id for deployment in found]
-    chosen = {"deployment_id": {"any_": ids}, "state": {"type": {"any_": [*types]}}}
-    runs = FlowRunFilter.model_validate(chosen)
-    return client.read_flow_runs(flow_run_filter=runs) if ids else []
+    chosen = {"deployment_id": {"any_": ids}, "state": {"type": {"any_": [*states]}}}
+    flow_runs = FlowRunFilter.model_validate(chosen)
+    return client.read_flow_runs(flow_run_filter=flow_runs) if ids else []
