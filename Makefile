@@ -1,14 +1,14 @@
-# `make run` and `make test` do all the set-up there is; `make help` lists the rest.
+# `make run` and `make test` do all the set-up; `make help` lists the commands.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# The environment holds the folder's path: in another folder it is made anew.
+# An environment contains its folder's path; a moved checkout gets a new one.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .PHONY: help install run repro seeds ui schedule unschedule test test-all test-faults test-dvc-versions check fuzz bench clean
 
-help: ## say what there is
+help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(INSTALLED): pyproject.toml prefect-dvc/pyproject.toml constraints.txt
@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml prefect-dvc/pyproject.toml constraints.txt
 	pip install --quiet --constraint constraints.txt --editable ./prefect-dvc --editable '.[dev]'
 	touch $@
 
-install: $(INSTALLED) ## make the environment, in .venv
+install: $(INSTALLED) ## create the environment in .venv
 
 run: $(INSTALLED) ## run the whole pipeline on MNIST, as a Prefect flow
 	python -m flows.pipeline
@@ -25,16 +25,16 @@ run: $(INSTALLED) ## run the whole pipeline on MNIST, as a Prefect flow
 repro: $(INSTALLED) ## run the same with DVC alone
 	dvc repro
 
-seeds: $(INSTALLED) ## train every variant with several seeds: the spread of the results
+seeds: $(INSTALLED) ## train every variant with ten seeds, for the spread of the results
 	python -m flows.seeds
 
 ui: $(INSTALLED) ## start the Prefect server with its UI
 	prefect server start
 
-schedule: $(INSTALLED) ## run the pipeline on the clock of params.yaml; says what runs
+schedule: $(INSTALLED) ## run the pipeline on the schedule in params.yaml
 	python -m flows.schedule
 
-unschedule: $(INSTALLED) ## undo that; the history stays
+unschedule: $(INSTALLED) ## stop the schedule; the history stays
 	python -m flows.schedule --stop
 
 PYTEST := python -m pytest --numprocesses 2 --dist loadgroup
@@ -47,7 +47,7 @@ test-all: $(INSTALLED) ## run all tests: also schedules, determinism, PostgreSQL
 	$(PYTEST) -m 'not faults'
 	cd prefect-dvc && $(PYTEST) -m ''
 
-test-faults: $(INSTALLED) ## let every step meet every fault, half an hour; writes docs/faults.md
+test-faults: $(INSTALLED) ## cause every fault in every step, half an hour; writes docs/faults.md
 	python -m pytest -m "" tests/test_faults.py tests/test_determinism.py
 
 # The ends of the range in prefect-dvc/pyproject.toml.
@@ -56,10 +56,10 @@ DVC_NEWEST := 3.67.1
 DVC_TESTS := $(addprefix tests/test_,both_engines.py dvc_repo.py options.py \
 	planning.py random_projects.py rwlock_file.py)
 
-test-dvc-versions: test-dvc-$(DVC_OLDEST) test-dvc-$(DVC_NEWEST) ## test prefect-dvc with the oldest and the newest DVC it supports, a quarter of an hour
+test-dvc-versions: test-dvc-$(DVC_OLDEST) test-dvc-$(DVC_NEWEST) ## test prefect-dvc with the oldest and newest supported DVC, a quarter of an hour
 
-# The pinned versions, but for what DVC chooses. Before 3.66.1, DVC allows pathspec 1 but
-# fails with it. Old releases use calls that their libraries have deprecated since.
+# The pinned versions, except those that DVC chooses. DVC before 3.66.1 allows pathspec 1
+# but fails with it. Old releases use calls that their libraries have since deprecated.
 .venv-dvc-%/.installed: prefect-dvc/pyproject.toml constraints.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
@@ -79,11 +79,11 @@ check: $(INSTALLED) ## check format, lint, types, and the prose: .ci/deny-list
 	mypy
 	@! git grep -nIE -f .ci/deny-list -- . ':!.ci/deny-list' ':!docs/lesson.md' | grep -v 'prose: ok'
 
-fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files; takes an hour
+fuzz: $(INSTALLED) ## feed a million inputs to each reader of foreign files, an hour
 	pip install --quiet --constraint constraints.txt --editable ./prefect-dvc --editable '.[dev,fuzz]'
 	python tests/fuzz/run.py
 
-bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and a quarter of an hour
+bench: $(INSTALLED) ## measure speed and memory after `make run`, a quarter of an hour
 	python benchmarks/engine.py
 	python benchmarks/epoch.py
 	python benchmarks/growth.py
@@ -91,5 +91,5 @@ bench: $(INSTALLED) ## measure speed and memory; needs what `make run` made, and
 	python benchmarks/predict.py
 	python benchmarks/soak.py
 
-clean: ## remove the environment and the caches of the tools; data and models stay
+clean: ## remove the environment and the tools' caches; data and models stay
 	rm -rf $(VENV) .venv-dvc-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

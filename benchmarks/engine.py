@@ -1,7 +1,7 @@
-"""prefect-dvc beside `dvc repro`, on a project of ten independent stages of 2 seconds.
+"""Time prefect-dvc beside `dvc repro` on ten independent stages of 2 seconds.
 
-With a Prefect server running: all stages with one and with two jobs, and a run that has
-nothing to do. `python benchmarks/engine.py` fails if a ratio is above its goal.
+A Prefect server is running. All stages run with one and with two jobs, then nothing is
+left to do. `python benchmarks/engine.py` fails if a ratio is above its goal.
 """
 
 import shutil
@@ -24,7 +24,7 @@ GOALS = {
 
 
 def fresh(folder: Path) -> Path:
-    """Make `folder` a new project whose stages have not run."""
+    """Create a project in `folder` whose stages have not run."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()

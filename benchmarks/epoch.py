@@ -1,8 +1,8 @@
-"""One epoch of MNIST: our trainers, the floor under them, and the loop of a textbook.
+"""Time one epoch of MNIST: our variants, their floor, and a textbook's loop.
 
-50,000 images, batches of 64, one thread. The floor is what no training can do without:
-to gather each batch, and the two matrix products. Every contender's weights are held to
-the textbook's, to 1e-5: all do the same work. `python benchmarks/epoch.py [ROUNDS]`.
+50,000 images, batches of 64, one thread. The floor only gathers each batch and
+computes the two matrix products. All contenders must end with the textbook's weights,
+to 1e-5, so all do the same work. `python benchmarks/epoch.py [ROUNDS]`.
 """
 
 import sys
@@ -57,7 +57,7 @@ def ours(
 def textbook(
     x: torch.Tensor, y: torch.Tensor, variant: Variant
 ) -> Callable[[], torch.Tensor]:
-    """Return an epoch of the loop as a textbook has it."""
+    """Return an epoch of a textbook's loop: DataLoader, autograd, torch.optim."""
     dataset = TensorDataset(x, y)
 
     def epoch() -> torch.Tensor:
@@ -83,7 +83,7 @@ def textbook(
 
 
 class Lesson(nn.Module):
-    """The layer from scratch as the lesson writes it, its log-softmax put right."""
+    """The lesson's layer from scratch, with the log-softmax corrected."""
 
     def __init__(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Lesson(nn.Module):
 
 
 def floor(x: torch.Tensor) -> Callable[[], None]:
-    """Return an epoch of what no training can do without."""
+    """Return an epoch that only gathers batches and multiplies matrices."""
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(SEED))
     weights, slopes = torch.randn(x.shape[1], 10), torch.randn(BATCH_SIZE, 10)
 

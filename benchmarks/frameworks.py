@@ -1,8 +1,7 @@
-"""The same epoch by libraries that train networks for one, where they are installed.
+"""Time the same epoch with training libraries, if they are installed.
 
 `pip install -e '.[frameworks]'` installs them. Each gets the same network, optimizer,
-batch size and data in memory, and is told to do nothing but train: no validation, no
-log, no checkpoint, no progress bar.
+batch size and data in memory; validation, logs, checkpoints and progress bars are off.
 """
 
 import logging
@@ -20,7 +19,7 @@ Epoch = Callable[[], object]
 def installed(
     x: torch.Tensor, y: torch.Tensor, build: Callable[[], nn.Module], batch_size: int
 ) -> dict[str, Epoch]:
-    """Return an epoch with Adam for each library that is installed."""
+    """Return an epoch with Adam for each installed library."""
     makers = {"skorch": _skorch, "lightning": _lightning}
     return {
         name: make(x, y, build, batch_size)
@@ -32,7 +31,7 @@ def installed(
 def _skorch(
     x: torch.Tensor, y: torch.Tensor, build: Callable[[], nn.Module], batch_size: int
 ) -> Epoch:
-    import skorch  # noqa: PLC0415  # only where it is installed
+    import skorch  # noqa: PLC0415  # an optional dependency
 
     def epoch() -> None:
         skorch.NeuralNet(
@@ -54,13 +53,13 @@ def _skorch(
 def _lightning(
     x: torch.Tensor, y: torch.Tensor, build: Callable[[], nn.Module], batch_size: int
 ) -> Epoch:
-    import lightning  # noqa: PLC0415  # only where it is installed
+    import lightning  # noqa: PLC0415  # an optional dependency
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")  # it wants more workers
+    warnings.filterwarnings("ignore", module="lightning")  # it recommends more workers
 
     class Module(lightning.LightningModule):
-        """The network, and how it is trained."""
+        """The network, its loss and its optimizer."""
 
         def __init__(self) -> None:
             super().__init__()

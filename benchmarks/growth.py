@@ -1,7 +1,7 @@
-"""Time per image and memory of a training, on 1, 10 and 100 times the images of MNIST.
+"""Measure training time per image and memory on 1, 10 and 100 times MNIST.
 
-The files are made by shifting MNIST's images by up to two pixels and adding noise. Each
-training runs in a process of its own, one thread, one epoch.
+The images are MNIST's, shifted by up to two pixels, with noise. Each training runs for
+one epoch on one thread, in its own process.
 `python benchmarks/growth.py [TIMES ...]`.
 """
 
@@ -25,7 +25,7 @@ ROUNDS = 3
 
 
 def grown(train: Split, times: int, path: Path) -> Split:
-    """Write `times` shifted, noisy copies of the images; return them mapped."""
+    """Write `times` shifted, noisy copies of the images; return a memory map."""
     random = np.random.default_rng(times)
     count = len(train.labels)
     images = np.lib.format.open_memmap(
@@ -62,7 +62,7 @@ def measure_one(path: str, times: int) -> None:
         VARIANT,
     )
     seconds = time.perf_counter() - started
-    # Not ru_maxrss, which a process has from the one that started it.
+    # Not ru_maxrss: a process inherits it from its parent.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
     print(json.dumps({"seconds": seconds, "images": len(labels), "peak": peak}))

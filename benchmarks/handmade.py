@@ -1,10 +1,10 @@
-"""How well a model reads digits that are not MNIST's: made here, of several kinds.
+"""Measure how well a model classifies digits that are not MNIST's.
 
-Ten digits in the fonts of this machine and as strokes drawn by hand-like jitter; clean,
-as a photograph shows them (noise, a shadow, tilt up to 12 degrees), and spoilt (turned
-up to 40 degrees, blurred, noisier); dark on bright and bright on dark, in several
-sizes. Written as PNG and read by the step `predict`.
-`python benchmarks/handmade.py [MODEL] [--keep FOLDER]`; without a model the champion.
+The ten digits are printed in the fonts of this machine or drawn as strokes with jitter.
+They are clean, photographed (noise, a shadow, tilt up to 12 degrees) or spoilt (tilt up
+to 40 degrees, blurred, noisier), dark on bright or bright on dark, in several sizes.
+The step `predict` reads them as PNG files.
+`python benchmarks/handmade.py [MODEL] [--keep FOLDER]`; the champion by default.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tasks.modeling import calibration
 from tasks.runtime import cli
 
 SEED = 7
-# Of the predictions kept, on images like those of the validation set.
+# Among accepted predictions, on images like those of the validation set.
 MAX_ERROR = 0.001
 FONTS = Path("/usr/share/fonts")
 PATTERNS = (
@@ -42,9 +42,9 @@ PATTERNS = (
 )
 MOST_FONTS = 8
 SIZES = (28, 64, 120, 300)
-COPIES = 12  # of every stroke digit, each with a jitter of its own
-# Points of each digit's lines, x to the right and y down, 0 to 1; several ways to write
-# some of them.
+COPIES = 12  # of every stroke digit, each with its own jitter
+# Points of each digit's lines, x to the right and y down, 0 to 1; some digits have
+# two shapes.
 STROKES: dict[int, list[list[list[tuple[float, float]]]]] = {
     0: [[[(0.5, 0.05), (0.2, 0.25), (0.15, 0.6), (0.35, 0.93), (0.65, 0.93),
          (0.85, 0.6), (0.8, 0.25), (0.5, 0.05)]]],
@@ -70,7 +70,7 @@ LARGE = 360
 
 
 def fonts() -> dict[str, Path]:
-    """Return some fonts of this machine by name, matplotlib's own among them."""
+    """Return some of this machine's and matplotlib's fonts by name."""
     folders = (FONTS, Path(mpl.get_data_path(), "fonts", "ttf"))
     found = {
         path.stem: path
@@ -82,7 +82,7 @@ def fonts() -> dict[str, Path]:
 
 
 def printed(digit: int, font: Path) -> Image.Image:
-    """Return a digit of a font, white on black."""
+    """Return a digit printed in a font, white on black."""
     image = Image.new("L", (LARGE, LARGE))
     draw = ImageDraw.Draw(image)
     face = ImageFont.truetype(font, LARGE * 3 // 5)
@@ -91,7 +91,7 @@ def printed(digit: int, font: Path) -> Image.Image:
 
 
 def drawn(digit: int, chance: random.Random) -> Image.Image:
-    """Return a digit of curved strokes, white on black, never twice the same."""
+    """Return a digit drawn in curved strokes with jitter, white on black."""
     image = Image.new("L", (LARGE, LARGE))
     draw = ImageDraw.Draw(image)
     width = chance.randint(LARGE // 36, LARGE // 13)
@@ -128,24 +128,24 @@ def curve(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def clean(
-    ink: Image.Image,
+    drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # one signature for all
+    bright: bool,  # noqa: FBT001  # all kinds have one signature
     _: random.Random,
 ) -> Image.Image:
-    """Return `ink` on even paper."""
-    small = ink.resize((size, size), Image.Resampling.LANCZOS)
+    """Return the digit on an even background."""
+    small = drawing.resize((size, size), Image.Resampling.LANCZOS)
     return small if bright else small.point(lambda value: 255 - value)
 
 
 def photographed(
-    ink: Image.Image,
+    drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # one signature for all
+    bright: bool,  # noqa: FBT001  # all kinds have one signature
     chance: random.Random,
 ) -> Image.Image:
-    """Return `ink` as a camera sees it: tilted, in a shadow, with noise."""
-    tilted = ink.rotate(chance.uniform(-12, 12), Image.Resampling.BICUBIC)
+    """Return the digit as photographed: tilted, in a shadow, with noise."""
+    tilted = drawing.rotate(chance.uniform(-12, 12), Image.Resampling.BICUBIC)
     share = np.asarray(tilted.resize((size, size), Image.Resampling.LANCZOS)) / 255
     paper, pen = chance.uniform(170, 235), chance.uniform(20, 80)
     if bright:
@@ -162,13 +162,13 @@ def photographed(
 
 
 def spoilt(
-    ink: Image.Image,
+    drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # one signature for all
+    bright: bool,  # noqa: FBT001  # all kinds have one signature
     chance: random.Random,
 ) -> Image.Image:
-    """Return `ink` as no form should come in: turned, out of focus, in the dark."""
-    turned = ink.rotate(chance.uniform(-40, 40), Image.Resampling.BICUBIC)
+    """Return the digit spoilt: strongly tilted, out of focus, dark."""
+    turned = drawing.rotate(chance.uniform(-40, 40), Image.Resampling.BICUBIC)
     blurred = turned.filter(ImageFilter.GaussianBlur(chance.uniform(5, 20)))
     dim = Image.eval(blurred, lambda value: value * 2 // 3)
     shown = np.asarray(photographed(dim, size, bright, chance), np.float64)
@@ -187,22 +187,22 @@ LOOKS: dict[str, Callable[[Image.Image, int, bool, random.Random], Image.Image]]
 
 def made(folder: Path) -> int:
     """Write the images into `folder`, named KIND-DIGIT-NUMBER.png; return how many."""
-    chance = random.Random(SEED)  # noqa: S311  # no secret
+    chance = random.Random(SEED)  # noqa: S311  # not for cryptography
     count = 0
     for digit in range(10):
-        inks = [("printed", printed(digit, path)) for path in fonts().values()]
-        inks += [("drawn", drawn(digit, chance)) for _ in range(COPIES)]
-        for source, ink in inks:
+        drawings = [("printed", printed(digit, path)) for path in fonts().values()]
+        drawings += [("drawn", drawn(digit, chance)) for _ in range(COPIES)]
+        for source, drawing in drawings:
             for look, show in LOOKS.items():
                 size, bright = chance.choice(SIZES), chance.random() < 0.5
-                image = show(ink, size, bright, chance)
+                image = show(drawing, size, bright, chance)
                 image.save(folder / f"{source}_{look}-{digit}-{count:04}.png")
                 count += 1
     return count
 
 
 def counted(table: Path, threshold: float) -> dict[str, dict[str, int]]:
-    """Return for each kind how many were read right and wrong, and set aside."""
+    """Return for each kind how many are right, wrong and set aside."""
     kinds: dict[str, Counter[str]] = {}
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -224,7 +224,7 @@ def counted(table: Path, threshold: float) -> dict[str, dict[str, int]]:
 
 
 def main() -> None:
-    """Make the images, have them read, count, and write the results."""
+    """Make and classify the images, count, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--keep", type=Path, help="a folder for images and predictions")

@@ -1,8 +1,9 @@
-"""The whole job: the flow, `dvc repro`, and the lesson as a bare script.
+"""Time the whole job: the flow, `dvc repro`, and the lesson as a bare script.
 
-Cold: fresh clones, no cache, the raw files taken from a folder (the network is not what
-is measured); the flow reports to a Prefect server that is running. No-op: once more.
-Then the flow beside a process that keeps one core busy. `python benchmarks/job.py`.
+Cold: in fresh clones without a cache; the raw files come from a folder, so the network
+is not measured; the flow reports to a running Prefect server. No-op: the same again.
+Then the flow runs beside a process that keeps one core busy.
+`python benchmarks/job.py`.
 """
 
 import os
@@ -30,7 +31,7 @@ Command = list[str | Path]
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[dict[str, str]]:
-    """Run a Prefect server; yield the environment of those who report to it."""
+    """Run a Prefect server; yield the environment of its clients."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -50,7 +51,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
     try:
         while not _answers(f"{url}/health"):
             time.sleep(0.2)
-        time.sleep(5)  # its services have all started by then
+        time.sleep(5)  # until its services have started
         yield environment | {"PREFECT_API_URL": url}
     finally:
         server.terminate()
@@ -58,7 +59,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
 
 
 def fresh(folder: Path, raw: Path) -> Path:
-    """Make `folder` a clone that takes its raw data from a folder."""
+    """Clone the project into `folder`, with a folder as the source of its raw data."""
     if folder.exists():
         shutil.rmtree(folder)
     subprocess.run(["git", "clone", "-q", measure.ROOT, folder], check=True)
@@ -95,7 +96,7 @@ def main() -> None:
             seconds.setdefault(what, []).append(timed(command, cwd, env))
 
         with prefect_server(folder / "prefect") as env:
-            timed(script, folder, env)  # a warm-up: what it imports is in the cache
+            timed(script, folder, env)  # warm-up: fills the system's file cache
             for _ in range(COLD_ROUNDS):
                 note("flow, cold", flow, fresh(folder / "flow", raw))
                 note("dvc repro, cold", repro, fresh(folder / "dvc", raw))

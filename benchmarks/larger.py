@@ -1,9 +1,8 @@
-"""The larger networks of params.yaml, which are off as it comes: how good, how long.
+"""Measure the larger networks, which params.yaml disables by default.
 
-Trains each of the variants behind a `#` with the seeds 0 to N - 1 on the 50,000
-training images of MNIST, one thread, as the step does. Nothing is chosen by the test
-set.
-`python benchmarks/larger.py [N [VARIANT ...]]`; what is not named stays as measured.
+Trains each commented variant with the seeds 0 to N - 1 on MNIST's 50,000 training
+images, on one thread, as the step does. Nothing is chosen on the test set.
+`python benchmarks/larger.py [N [VARIANT ...]]`; other variants keep their results.
 """
 
 import json
@@ -29,7 +28,7 @@ OFF = re.compile(r"^    # (\w+): (\{.*\})$", re.MULTILINE)
 
 
 def variants() -> dict[str, Variant]:
-    """Return the variants of params.yaml that are turned off."""
+    """Return the commented variants of params.yaml."""
     text = (measure.ROOT / "params.yaml").read_text(encoding="utf-8")
     return {
         name: Variant.model_validate(yaml_text.parse(settings.encode()))
@@ -38,9 +37,9 @@ def variants() -> dict[str, Variant]:
 
 
 def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
-    """Train a variant, and return accuracies, and seconds of the processor.
+    """Train a variant; return its accuracies and processor seconds.
 
-    There is one thread: on a machine with nothing else to do it takes no longer.
+    On one thread of an idle machine these are the wall-clock seconds.
     """
     folder = measure.ROOT / "data" / "normalized"
     parts = {part: splits.load(folder, part) for part in splits.SPLITS}
@@ -64,7 +63,7 @@ def measured(name: str, seed: int, settings: Train) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and write the result after every training."""
+    """Measure; write the results after every training."""
     seeds, *names = sys.argv[1:] or ["3"]
     cli.limit_threads()
     off = variants()

@@ -1,4 +1,4 @@
-"""Time contenders side by side: in turn, in one run, so that a drift hits them all."""
+"""Time programs side by side: in turn, in one run, so drift affects all equally."""
 
 import json
 import os
@@ -21,10 +21,10 @@ def in_turn(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return each contender's seconds, `rounds` of them, after `warm_up` uncounted.
+    """Return the seconds of each contender in `rounds` rounds, after `warm_up` rounds.
 
-    By `time.process_time`, seconds of this process on a core: what a contender of one
-    thread takes on a machine that has nothing else to do.
+    Measured by `time.process_time`, the processor seconds of this process. For a single
+    thread they equal the wall-clock seconds on an idle machine.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + warm_up):
@@ -36,13 +36,13 @@ def in_turn(
 
 
 def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:
-    """Return the median, over the rounds, of `one`'s time divided by `other`'s."""
+    """Return the median over the rounds of `one`'s time divided by `other`'s."""
     pairs = zip(seconds[one], seconds[other], strict=True)
     return statistics.median(first / second for first, second in pairs)
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, cores, versions."""
+    """Return the processor, the number of cores and the versions of the libraries."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,10 +1,10 @@
-"""Time and memory of predictions: the step beside the bare product of its model.
+"""Measure time and memory of predictions: the step beside a bare matrix product.
 
 The product is `images.reshape(n, -1).astype(np.float32) @ weights` in chunks that fit
-the cache, on the same mapped file; the step besides tells blank images, takes the
-softmax, writes the table as Parquet, the contact sheet and the summary. Both have one
-thread, and their seconds are those of the processor, which neighbours on the machine
-hardly change. The file has a million images, made by repeating MNIST's.
+the cache, on the same memory map. The step also finds blank images, computes the
+softmax, and writes the table as Parquet, the review page and the summary. Both run on
+one thread and are measured in processor seconds, which other programs hardly affect.
+The file has a million images: MNIST's, repeated.
 `python benchmarks/predict.py [IMAGES ...]`.
 """
 
@@ -57,7 +57,7 @@ def product(path: Path, weights: np.ndarray) -> None:
 
 
 def peak(path: Path, model: str) -> int:
-    """Return the most memory, in MiB, that a process had that predicts `path`."""
+    """Return the peak memory, in MiB, of a process that predicts `path`."""
     words = [sys.executable, __file__, "--one", str(path), model]
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     return int(json.loads(output))
@@ -93,7 +93,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         cli.limit_threads()
         step(Path(sys.argv[2]), sys.argv[3])
-        # Not ru_maxrss, which a process has from the one that started it.
+        # Not ru_maxrss: a process inherits it from its parent.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
     else:

@@ -1,8 +1,8 @@
-"""The lesson as one bare script: what `benchmarks/job.py` compares the pipeline with.
+"""Run the lesson as one bare script; `benchmarks/job.py` compares the flow with it.
 
 It imports, reads the raw files, fits the baseline, trains the networks of params.yaml
-with textbook loops, and draws one figure. It checks nothing, records nothing, and runs
-nothing side by side. `python benchmarks/script.py RAW_FOLDER FIGURE`.
+with textbook loops, and draws one figure. It validates nothing, records nothing, and
+runs nothing in parallel. `python benchmarks/script.py RAW_FOLDER FIGURE`.
 """
 
 import sys
@@ -24,7 +24,7 @@ torch.manual_seed(0)
 
 
 def read(name: str, header: int) -> np.ndarray:
-    """Return the bytes behind a header."""
+    """Return the bytes after a header."""
     return np.frombuffer((raw / name).read_bytes(), np.uint8, offset=header)
 
 

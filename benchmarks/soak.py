@@ -1,10 +1,10 @@
-"""Twenty scheduled runs in a row, as a worker does them: none lost, none overlapping.
+"""Check twenty scheduled runs in a row: none may be lost, none may overlap.
 
-In a clone of its own, with a server and a worker of its own, which `flows.schedule`
-starts; then the schedule is set to every `EVERY` seconds, and one learning rate changes
-now and then. Memory and open files of server and worker are read between the runs.
-`python benchmarks/soak.py [--runs N]` needs what `make run` made; it ends with status 1
-if a run was lost, overlapped another or ended otherwise than it should.
+`flows.schedule` starts a server and a worker in a separate clone. Then `nightly` runs
+every `EVERY` seconds, and one learning rate changes between some runs. Memory and open
+files of server and worker are recorded between the runs.
+`python benchmarks/soak.py [--runs N]` needs the results of `make run`. It exits with
+status 1 if a run is lost, overlaps another or does not end as expected.
 """
 
 import argparse
@@ -36,17 +36,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 RUNS = 20
 EVERY = timedelta(seconds=15)
-# Each run after so many finds a learning rate changed, there and back.
+# The learning rate alternates between two values after this many runs.
 CHANGE_AFTER = 4
 RATES = ("0.01", "0.02")
 POLL_SECONDS = 0.5
-# Memory and files of the first runs are of caches that fill.
+# Caches fill during the first runs.
 WARM_UP = 5
 
 
 @contextmanager
 def scheduled(root: Path, home: Path) -> Iterator[str]:
-    """Schedule the checkout at `root` on a server of its own; yield its address."""
+    """Schedule the checkout at `root` on a separate server; yield its address."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -65,7 +65,7 @@ def scheduled(root: Path, home: Path) -> Iterator[str]:
 
 
 def set_interval(client: SyncPrefectClient) -> Any:
-    """Let `nightly` run every few seconds; return the deployment's number."""
+    """Schedule `nightly` every few seconds; return the deployment's ID."""
     deployment = client.read_deployment_by_name("mnist-sgd/nightly")
     client.update_deployment_schedule(
         deployment.id,
@@ -77,7 +77,7 @@ def set_interval(client: SyncPrefectClient) -> Any:
 
 
 def runs_of(client: SyncPrefectClient, deployment: Any) -> list[FlowRun]:
-    """Return the deployment's runs that are due or done, the oldest first."""
+    """Return the deployment's runs that are due or ended, oldest first."""
     chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
     found = client.read_flow_runs(
         flow_run_filter=chosen, sort=FlowRunSort.EXPECTED_START_TIME_ASC
@@ -91,7 +91,7 @@ def usage(root: Path) -> dict[str, float]:
     for name in ("server", "worker"):
         noted = json.loads((root / ".schedule" / f"{name}.json").read_text("utf-8"))
         process = psutil.Process(noted["pid"])
-        # The server is a family; the worker's children are runs, which come and go.
+        # The server has child processes; the worker's children are its runs.
         family = [process, *(process.children() if name == "server" else [])]
         memory = sum(member.memory_info().rss for member in family)
         figures[f"{name}, MiB"] = round(memory / 2**20, 1)
@@ -100,7 +100,7 @@ def usage(root: Path) -> dict[str, float]:
 
 
 def change(root: Path, rate: str) -> None:
-    """Give `scratch_sgd` another learning rate."""
+    """Change the learning rate of `scratch_sgd`."""
     path = root / "params.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(
@@ -112,11 +112,11 @@ def change(root: Path, rate: str) -> None:
 def watch(
     client: SyncPrefectClient, deployment: Any, root: Path, runs: int
 ) -> tuple[list[FlowRun], list[dict[str, float]]]:
-    """Wait for `runs` runs, changing a parameter now and then; return what was seen."""
+    """Wait for `runs` runs, changing a parameter between some; return the records."""
     figures: list[dict[str, float]] = []
     while len(figures) < runs:
         time.sleep(POLL_SECONDS)
-        # Those that wait for their turn count too: none may be lost.
+        # Runs that wait for their turn count too: none may be lost.
         found = runs_of(client, deployment)[:runs]
         done = [run for run in found if run.state and run.state.is_final()]
         while len(figures) < len(done):
@@ -128,13 +128,13 @@ def watch(
 
 
 def faults(found: list[FlowRun]) -> list[str]:
-    """Return what is wrong with runs, in the order in which they were due."""
+    """Return the faults of the runs, in the order in which they were due."""
     wrong = [
         f"{run.name} ended {run.state_name}: {run.state and run.state.message}"
         for run in found
         if run.state_name != "Completed"
     ]
-    # One that had to wait asks again later, and others may go before it.
+    # A run that had to wait tries again later; others may start before it.
     for one, after in pairwise(sorted(found, key=lambda run: run.start_time)):
         if one.end_time > after.start_time:
             wrong.append(f"a run began at {after.start_time}, before {one.end_time}")
@@ -145,7 +145,7 @@ def faults(found: list[FlowRun]) -> list[str]:
 
 
 def growth(figures: list[dict[str, float]]) -> dict[str, float]:
-    """Return the medians of the last five by those of the first after the warm-up."""
+    """Return the ratio of the last five medians to the first five after the warm-up."""
     early, late = figures[WARM_UP : WARM_UP + 5], figures[-5:]
     return {
         f"{what}, at the end / at the start": (
@@ -157,7 +157,7 @@ def growth(figures: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run them, and write the results."""
+    """Run the soak test and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS)
     runs = parser.parse_args().runs

@@ -1,7 +1,7 @@
-"""However the pipeline is run on one machine, it makes the same bytes.
+"""Every way to run the pipeline on one machine gives the same bytes.
 
-`test_pipeline.py` compares the two engines every day; here are ten ways, one of them
-the reference, which differ in all that must not matter.
+The ways differ in engine, folder, cores, threads, hash seed and interruptions.
+`make test-all` tries some of them, `make test-faults` all.
 """
 
 import os
@@ -17,7 +17,7 @@ import yaml
 from checkouts import end, git, locked
 from conftest import wait_until
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.xdist_group("server")
 
 FLOW = ("python", "-m", "flows.pipeline")
 REPRO = ("dvc", "repro")
@@ -28,12 +28,12 @@ class Way(NamedTuple):
     """A way to run the pipeline.
 
     Attributes:
-        commands: what is run, one after the other, until all is up to date.
-        folder: where the checkout is.
-        cores: how many the programs may use.
-        threads: what the environment asks the numeric libraries for.
+        commands: commands to run in this order.
+        folder: folder of the checkout.
+        cores: number of cores that the programs may use.
+        threads: number of threads that the environment asks for.
         seed: of Python's hashes, which decides the order of sets.
-        stop: the stage after which the first command is stopped, and how.
+        stop: stage after which the first command gets a signal, and the signal.
         forked: whether the flow may fork its stages; `dvc repro` never does.
     """
 
@@ -50,24 +50,24 @@ WAYS = {
     "the flow": Way((FLOW,)),
     "DVC, on one core": Way((REPRO,), cores=1, seed="1"),
     "the flow, on one core": Way((FLOW,), cores=1, threads="4", seed="2"),
-    "DVC, asked for many threads": Way((REPRO,), threads="8"),
+    "DVC, many threads": Way((REPRO,), threads="8"),
     "the flow, not forked": Way((FLOW,), forked=False, threads="2"),
     "the flow, elsewhere": Way((FLOW,), "a/deep er/path-é", seed="0"),
     "DVC, elsewhere": Way((REPRO,), "b c", threads="1", seed="3"),
-    "the flow, stopped, and gone on with": Way(
+    "the flow, stopped and run again": Way(
         (FLOW, FLOW), stop=("normalize", signal.SIGTERM)
     ),
-    "the flow, killed, and gone on with by DVC": Way(
+    "the flow, killed, then DVC": Way(
         (FLOW, REPRO), stop=("baseline", signal.SIGKILL), cores=1
     ),
-    "step by step, by one and the other": Way(
+    "both engines, stage by stage": Way(
         ((*REPRO, "validate"), (*FLOW, "train"), (*REPRO, "baseline"), FLOW), seed="4"
     ),
 }
 
 
-def made(project: Path) -> dict[str, str]:
-    """Every output and its hash."""
+def output_hashes(project: Path) -> dict[str, str]:
+    """Return the hash of every output."""
     return {
         out["path"]: out["md5"]
         for stage in locked(project)["stages"].values()
@@ -76,15 +76,15 @@ def made(project: Path) -> dict[str, str]:
 
 
 def stages(project: Path) -> list[str]:
-    """Every stage that dvc.yaml has."""
+    """Return the names of all stages."""
     named = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     params = yaml.safe_load((project / "params.yaml").read_text())
     variants = [f"train@{name}" for name in params["train"]["variants"]]
     return [*(name for name in named if name != "train"), *variants]
 
 
-def prepared(way: Way, small: Path, root: Path) -> Path:
-    """A checkout where and as the way wants it."""
+def prepare(way: Way, small: Path, root: Path) -> Path:
+    """Make a checkout for the way."""
     project = root / way.folder
     project.parent.mkdir(parents=True, exist_ok=True)
     git(root, "clone", "-q", str(small), str(project))
@@ -103,8 +103,8 @@ def environment(way: Way, given: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def stopped(way: Way, project: Path, env: dict[str, str]) -> None:
-    """Run the first command and stop it when its stage is recorded."""
+def run_until_stopped(way: Way, project: Path, env: dict[str, str]) -> None:
+    """Run the first command; send the signal once its stage is recorded."""
     assert way.stop
     stage, number = way.stop
     program, *arguments = way.commands[0]
@@ -126,28 +126,39 @@ def recorded(project: Path, stage: str) -> bool:
     return path.exists() and f"  {stage}:" in path.read_text()
 
 
+IN_CI = {"the flow", "DVC, elsewhere", "the flow, killed, then DVC"}
+
+
 @pytest.fixture(scope="module")
 def reference() -> dict[str, dict[str, str]]:
-    """What the first way made that was tried."""
+    """The hashes of the first way."""
     return {}
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_whatever_the_way_the_bytes_are_the_same(
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow if name in IN_CI else pytest.mark.faults
+        )
+        for name in WAYS
+    ],
+)
+def test_every_way_gives_the_same_bytes(
     name, small, prefect_server, tmp_path, reference
 ):
     way = WAYS[name]
-    project, env = prepared(way, small, tmp_path), environment(way, prefect_server)
+    project, env = prepare(way, small, tmp_path), environment(way, prefect_server)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(cores)[: way.cores])
     try:
         if way.stop:
-            stopped(way, project, env)
+            run_until_stopped(way, project, env)
         for command in way.commands[1 if way.stop else 0 :]:
             ended = end(project, env, *command)
             assert ended.returncode == 0, ended.stdout
     finally:
         os.sched_setaffinity(0, cores)
     assert sorted(locked(project)["stages"]) == sorted(stages(project))
-    reference.setdefault("made", made(project))
-    assert made(project) == reference["made"]
+    reference.setdefault("made", output_hashes(project))
+    assert output_hashes(project) == reference["made"]

@@ -1,4 +1,4 @@
-"""Forked steps of the lesson compute what ordinary ones do."""
+"""A forked step computes the same numbers as a new process."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ STEP = """
 """
 
 
-def test_a_forked_step_computes_what_an_ordinary_one_does(tmp_path):
+def test_a_forked_step_computes_the_same_as_a_new_process(tmp_path):
     (tmp_path / "step.py").write_text(textwrap.dedent(STEP))
     (tmp_path / "tasks").symlink_to(ROOT / "tasks")
     ordinary = subprocess.run(

@@ -1,4 +1,4 @@
-"""The lesson is true: each snippet of docs/lesson.md prints what stands below it."""
+"""Each snippet of docs/lesson.md prints the output shown below it."""
 
 import doctest
 import re
@@ -15,7 +15,7 @@ SECTIONS = dict(
 
 
 def session(text: str) -> doctest.DocTest:
-    """All snippets of `text` as one test, each line where it stands in the text."""
+    """Return all snippets of `text` as one test with the line numbers of the text."""
     lines, inside = [], False
     for line in text.splitlines():
         fence = line.startswith("```")
@@ -27,7 +27,7 @@ def session(text: str) -> doctest.DocTest:
 
 
 def failures(text: str) -> str:
-    """Run all snippets of `text` in one namespace, and report those that failed."""
+    """Run all snippets of `text` in one namespace; return the failures."""
     report: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
         session(text), out=report.append
@@ -39,17 +39,17 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\((?!https://)([^)]+)\)", text)
 
 
-def test_every_snippet_prints_what_stands_below_it():
+def test_snippets_print_the_output_shown():
     assert failures(TEXT) == ""
 
 
-def test_a_snippet_that_prints_something_else_is_found_with_its_line():
+def test_a_wrong_output_is_reported_with_its_line():
     wrong = "A sum:\n\n```pycon\n>>> one = 1\n```\n```pycon\n>>> one + 1\n3\n```\n"
     assert 'lesson.md", line 7' in failures(wrong)
     assert failures(wrong.replace("3\n", "2\n")) == ""
 
 
-def test_no_snippet_is_left_out():
+def test_all_code_blocks_are_tested():
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
     assert TEXT.count("```") == 2 * len(blocks)
     for language, code in blocks:
@@ -57,19 +57,19 @@ def test_no_snippet_is_left_out():
     assert TEXT.count(">>> ") == len(session(TEXT).examples)
 
 
-def test_every_link_within_the_project_leads_somewhere():
+def test_links_within_the_project_exist():
     assert links(TEXT)
     for link in links(TEXT):
         assert (LESSON.parent / link).is_file(), link
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_every_section_names_the_module_where_the_pipeline_does_it(heading):
+def test_every_section_links_to_a_module(heading):
     assert re.search(r"\]\(\.\./(tasks|flows)/[\w/]+\.py\)", SECTIONS[heading])
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_every_section_that_computes_does_so_with_numpy_and_torch_alike(heading):
+def test_sections_compare_numpy_with_torch(heading):
     examples = session(SECTIONS[heading]).examples
     alike = [example for example in examples if example.source.startswith("alike(")]
     assert alike or not examples

@@ -1,4 +1,4 @@
-"""The project agrees with itself: one name and one graph everywhere."""
+"""Names, graph, dependencies and documents of the project agree with each other."""
 
 import ast
 import importlib
@@ -21,8 +21,8 @@ from prefect_dvc import DvcProject, Plan
 from prefect_dvc.stage_options import StageOptions
 
 STEPS = ["download", "validate", "normalize", "baseline", "train", "evaluate", "report"]
-# State, which is no stage of DVC's: a step all the same.
-BESIDE = ["promote", "predict"]
+# Steps outside the graph.
+OTHER_STEPS = ["promote", "predict"]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -33,17 +33,16 @@ def planned() -> Plan:
     return DvcProject(ROOT).plan()
 
 
-def test_a_step_has_one_name_everywhere(planned):
+def test_a_step_has_one_name_in_dvc_yaml_tasks_tests_and_parameters(planned):
     assert list(DVC) == STEPS
     names = [stage.name.partition("@")[0] for stage in planned]
     assert list(dict.fromkeys(names)) == STEPS
-    for step in [*STEPS, *BESIDE]:
+    for step in [*STEPS, *OTHER_STEPS]:
         module = importlib.import_module(f"tasks.{step}")
         assert inspect.isfunction(getattr(module, step)), step
         assert (ROOT / "tests" / "tasks" / f"test_{step}.py").exists(), step
-    # `dataset` names the dataset card, which has sections of its own; `schedule` says
-    # when the steps run, and none of them reads it.
-    assert set(PARAMS) <= {*STEPS, *BESIDE, "dataset", "schedule"}
+    # `dataset` names the dataset card; no step reads `schedule`.
+    assert set(PARAMS) <= {*STEPS, *OTHER_STEPS, "dataset", "schedule"}
 
 
 def test_no_stage_depends_on_the_champion():
@@ -59,7 +58,7 @@ def body(stage: dict) -> dict:
 
 
 def imported(module: str) -> set[str]:
-    """The project's modules that `module` imports, directly or not."""
+    """Return the project's modules that `module` imports, directly or indirectly."""
     found: set[str] = set()
     queue = [module]
     while queue:
@@ -88,21 +87,8 @@ def test_a_stage_depends_on_the_folders_that_it_imports_from(step):
     assert listed == folders | {f"tasks/{step}.py"}
 
 
-def test_the_package_itself_makes_nothing_so_no_stage_depends_on_it():
-    tree = ast.parse((ROOT / "tasks" / "__init__.py").read_text())
-    # Only how a command ends that has not begun.
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert names == ["_follow_the_engine", "_parent", "_out_of_memory"]
-    assert ast.unparse(tree.body[-1]).splitlines() == [
-        "if sys.argv[0] == '-m':",
-        "    signal.signal(signal.SIGINT, signal.SIG_DFL)",
-        "    sys.excepthook = _out_of_memory",
-        "    _follow_the_engine()",
-    ]
-
-
 @pytest.mark.parametrize("step", STEPS)
-def test_every_parameter_of_a_section_is_tracked_by_its_stage(step):
+def test_a_stage_tracks_every_parameter_of_its_section(step):
     tracked = body(DVC[step]).get("params", [])
     assert (
         step not in PARAMS
@@ -114,27 +100,27 @@ def test_every_parameter_of_a_section_is_tracked_by_its_stage(step):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_section_of_the_data_sheet_is_tracked_by_its_stage(step):
-    sheet = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
-    of_sheets = [
+def test_a_stage_tracks_its_section_of_the_dataset_card(step):
+    card = yaml.safe_load((ROOT / "datasets" / "mnist.yaml").read_text())
+    tracked = [
         key
         for entry in body(DVC[step]).get("params", [])
         if isinstance(entry, dict)
         for key in entry["datasets/${dataset}.yaml"]
     ]
-    assert set(of_sheets) <= set(sheet)
-    assert step not in sheet or step in of_sheets
+    assert set(tracked) <= set(card)
+    assert step not in card or step in tracked
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_stage_says_what_it_does_and_how_long_it_may_take(step):
+def test_a_stage_has_a_description_and_a_time_limit(step):
     options = StageOptions.model_validate(body(DVC[step])["meta"]["prefect"])
     assert options.timeout_seconds
     assert body(DVC[step])["desc"].endswith(".")
 
 
 def importing(*modules: str) -> set[str]:
-    """The packages that a fresh interpreter has loaded after importing `modules`."""
+    """Return the packages that importing `modules` loads in a new interpreter."""
     program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", program],
@@ -156,22 +142,22 @@ def test_a_plan_needs_neither_prefect_nor_the_steps():
     assert not {"prefect", "tasks", "torch", "sklearn"} & loaded
 
 
-def test_the_engine_imports_nothing_of_this_project():
+def test_prefect_dvc_does_not_import_tasks_or_flows():
     for path in (ROOT / "prefect-dvc" / "src").rglob("*.py"):
         assert not re.search(
             r"^\s*(from|import) (tasks|flows)\b", path.read_text(), re.MULTILINE
         )
 
 
-def test_heavy_imports_are_paid_only_where_they_are_used():
+def test_steps_import_only_the_heavy_libraries_that_they_use():
     heavy = {"torch", "sklearn", "matplotlib", "pandera", "pandas"}
     assert heavy & importing("tasks.normalize") == set()
     assert heavy & importing("tasks.train") == {"torch"}
-    # scikit-learn brings pandas along.
+    # scikit-learn imports pandas.
     assert heavy & importing("tasks.baseline") == {"sklearn", "pandas"}
 
 
-def test_prefect_runs_with_the_settings_of_this_project(tmp_path):
+def test_prefect_uses_the_settings_in_pyproject(tmp_path):
     program = (
         "from prefect.settings import get_current_settings as s;"
         "print(s().server.analytics_enabled,"
@@ -194,7 +180,7 @@ def test_prefect_runs_with_the_settings_of_this_project(tmp_path):
     ("origin", "allowed"),
     [("http://localhost:4200", True), ("https://evil.example", False), ("null", False)],
 )
-def test_no_page_from_elsewhere_gives_the_server_orders(
+def test_server_refuses_requests_from_pages_of_other_sites(
     prefect_server, origin, allowed
 ):
     asked = requests.options(
@@ -210,32 +196,14 @@ def test_no_page_from_elsewhere_gives_the_server_orders(
     assert (asked.headers.get("Access-Control-Allow-Origin") == origin) is allowed
 
 
-def test_the_readmes_tables_are_those_of_the_results(monkeypatch):
-    made_here = ["git", "diff", "--quiet", "HEAD", "--", "reports"]
-    if subprocess.run(made_here, cwd=ROOT, check=False).returncode:
-        pytest.skip("reports/ was made anew; the README tells of what git has")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    readme = importlib.import_module("readme")
-    assert readme.renewed(README) == README, "run `python benchmarks/readme.py`"
-
-
-def test_the_committed_results_were_made_by_the_committed_code(planned):
-    for stage in planned:
-        for change in stage.changes:
-            # The data itself may be missing: git has only the small results.
-            is_code = change.name.startswith("tasks/")
-            assert change.what in {"dependency", "output"}, f"{stage.name}: {change}"
-            assert not is_code, f"{stage.name}: {change}; run the pipeline again"
-
-
-def test_the_readmes_figures_are_there():
+def test_readme_figures_exist():
     paths = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert len(paths) >= 2
     for path in paths:
         assert (ROOT / path).is_file(), path
 
 
-def test_the_readmes_commands_are_there():
+def test_readme_commands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake ([a-z]+)", README):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
@@ -243,7 +211,7 @@ def test_the_readmes_commands_are_there():
         assert Path(ROOT, *module.split(".")).with_suffix(".py").exists(), module
 
 
-def test_the_environment_is_made_anew_where_the_checkout_was_moved_to(tmp_path):
+def test_make_creates_a_new_environment_in_a_moved_checkout(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     (old / "prefect-dvc").mkdir()
@@ -253,7 +221,7 @@ def test_the_environment_is_made_anew_where_the_checkout_was_moved_to(tmp_path):
     ):
         shutil.copy(ROOT / name, old / name)
 
-    # `make test` must not make it a make within a make, which says where it is.
+    # Variables of an outer `make` would print the folder.
     own = {name: value for name, value in os.environ.items() if "MAKE" not in name}
 
     def make(folder: Path, option: str) -> subprocess.CompletedProcess[str]:
@@ -270,7 +238,7 @@ def test_the_environment_is_made_anew_where_the_checkout_was_moved_to(tmp_path):
     assert make(new, "-q").returncode == 1
 
 
-def test_the_tests_that_security_rests_on_are_there():
+def test_tests_named_in_security_md_exist():
     folders = (ROOT / "tests", ROOT / "prefect-dvc" / "tests")
     paths = [path for folder in folders for path in folder.rglob("test_*.py")]
     written = "".join(path.read_text() for path in paths)
@@ -280,7 +248,7 @@ def test_the_tests_that_security_rests_on_are_there():
         assert f"def {name}(" in written, name
 
 
-def test_no_pickle_is_loaded_anywhere():
+def test_code_loads_no_pickle():
     loading = re.compile(
         r"\b(?:torch|joblib|pickle|np|numpy|cloudpickle|marshal|shelve|dill)\.loads?\("
         r"|read_pickle|allow_pickle=True|yaml\.(?:unsafe|full)_load|(?<![\w.])(?:eval|exec)\("
@@ -290,13 +258,13 @@ def test_no_pickle_is_loaded_anywhere():
         assert not loading.search(path.read_text()), path
 
 
-def test_ci_runs_the_tests_and_the_checks():
+def test_ci_runs_checks_and_all_tests():
     script = (ROOT / ".ci" / "run").read_text()
-    assert "make test" in script
+    assert "make test-all" in script
     assert "make check" in script
 
 
-def test_every_pinned_dependency_is_of_the_range_that_is_declared():
+def test_pinned_versions_are_in_the_declared_ranges():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(
         line.split("==")

@@ -1,12 +1,13 @@
-"""Write the README's tables anew from `reports/metrics.json` and `benchmarks/results/`.
+"""Write the tables in README.md and docs/results.md from the measured results.
 
-A table is known by its header. `python benchmarks/readme.py`.
+The header identifies a table. `python benchmarks/tables.py`.
 """
 
 import json
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def models() -> Table:
 
 
 def seeds() -> Table:
-    """Return how much the seed matters."""
+    """Return mean and standard deviation of the accuracy over the seeds."""
     spread = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))["models"]
     most = max(model["n"] for model in spread.values())
     return [
@@ -48,7 +49,7 @@ def seeds() -> Table:
 
 
 def larger() -> Table:
-    """Return how good the larger networks are, and how long they take."""
+    """Return the accuracy of the larger networks, and their processor seconds."""
 
     def spread(rows: list[dict[str, Any]], key: str) -> str:
         values = [row[key] for row in rows]
@@ -73,7 +74,7 @@ def larger() -> Table:
 
 
 def handmade() -> Table:
-    """Return what becomes of digits that are not MNIST's."""
+    """Return how the digits made by hand were classified."""
     kinds = _result("handmade")["kinds"]
     rows = {kind: kinds[kind] for kind in sorted(kinds) if kind != "all"}
     rows["all"] = kinds["all"]
@@ -99,7 +100,7 @@ def handmade() -> Table:
 
 
 def epoch() -> Table:
-    """Return what an epoch costs: ratios to the floor, and of a textbook's loop."""
+    """Return the time of an epoch, relative to the floor and the textbook's loop."""
     ratios = _result("epoch")["ratios"]
     names = [key.split(" / ")[0] for key in ratios if key.endswith(" / floor")]
     loops = {
@@ -117,7 +118,7 @@ def epoch() -> Table:
 
 
 def job() -> Table:
-    """Return what the whole job costs, as ratios."""
+    """Return the time of the whole job, as ratios."""
     libraries = {
         f"one epoch, {key}": value
         for key, value in _result("epoch")["ratios"].items()
@@ -135,17 +136,23 @@ def job() -> Table:
     return [["whole job, growth, libraries, schedule", "ratio"], *rows]
 
 
-def renewed(text: str) -> str:
-    """Return the README with its tables as they should be now."""
-    for table in (models(), seeds(), larger(), handmade(), epoch(), job()):
-        first = re.escape("| " + " | ".join(table[0]) + " |\n")
+def updated(name: str) -> str:
+    """Return the text of the page `name` with its tables as they should be."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for table in PAGES[name]():
+        header = re.escape("| " + " | ".join(table[0]) + " |\n")
         new = artifacts.markdown(table) + "\n"
-        text, found = re.subn(rf"{first}(\|.*\n)+", lambda _, new=new: new, text)
+        text, found = re.subn(rf"{header}(\|.*\n)+", lambda _, new=new: new, text)
         if found != 1:
-            sys.exit(f"README.md has {found} tables with the header {table[0]}, not 1.")
+            sys.exit(f"{name} has {found} tables with the header {table[0]}, not 1.")
     return text
 
 
+PAGES: dict[str, Callable[[], list[Table]]] = {
+    "README.md": lambda: [models()],
+    "docs/results.md": lambda: [seeds(), larger(), handmade(), epoch(), job()],
+}
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(renewed(readme.read_text("utf-8")), encoding="utf-8")
+    for page in PAGES:
+        (ROOT / page).write_text(updated(page), encoding="utf-8")
