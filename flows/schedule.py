@@ -9,7 +9,6 @@ Exit status: 0 if everything runs (or has stopped); 1, with one sentence, if not
 """
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +28,7 @@ from prefect.states import Cancelled, Cancelling, Crashed
 
 from flows.deploy import cron, deployments, notifications, services
 from flows.deploy.cron import Schedule
-from flows.deploy.daemons import POLL_SECONDS, Background, Unready, exclusive
+from flows.deploy.daemons import Background, Unready, exclusive, poll
 from flows.deploy.services import SERVER, STOP_SECONDS, WORKER
 from prefect_dvc import DvcProject
 from prefect_dvc.server import answers
@@ -178,12 +177,13 @@ def _is_other_checkout(folder: str | None) -> bool:
 
 def _final_state(client: SyncPrefectClient, run: FlowRun) -> str | None:
     """Wait for a run to end; return the name of its state."""
-    deadline = time.monotonic() + CANCEL_SECONDS
-    while time.monotonic() < deadline:
+
+    def final_state() -> State | None:
         state = client.read_flow_run(run.id).state
-        if state and state.is_final():
-            return state.name
-        time.sleep(POLL_SECONDS)
+        return state if state and state.is_final() else None
+
+    if state := poll(final_state, CANCEL_SECONDS):
+        return state.name
     raise Unready(f"Run {run.name} did not end when it was cancelled.")
 
 

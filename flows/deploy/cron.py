@@ -1,7 +1,6 @@
 """When runs start: `schedule` in params.yaml, and the runs the server plans for it."""
 
 import re
-import time
 from datetime import UTC, datetime
 from typing import LiteralString
 from zoneinfo import ZoneInfo
@@ -14,7 +13,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from flows.deploy.daemons import POLL_SECONDS, Unready
+from flows.deploy.daemons import Unready, poll
 from tasks.runtime.params import Settings
 
 # The server looks for new deployments every five seconds.
@@ -68,12 +67,13 @@ def next_run(
     Raises:
         Unready: it planned none in a minute.
     """
-    deadline = time.monotonic() + SCHEDULER_SECONDS
-    while time.monotonic() < deadline:
+
+    def future_run() -> datetime | None:
         planned = planned_runs(client, nightly, schedule)
-        if future := [start for start in planned if start > datetime.now(UTC)]:
-            return min(future)
-        time.sleep(POLL_SECONDS)
+        return min((run for run in planned if run > datetime.now(UTC)), default=None)
+
+    if start := poll(future_run, SCHEDULER_SECONDS):
+        return start
     raise Unready(
         f"The server planned no run in {SCHEDULER_SECONDS} s, and its log says why: "
         ".schedule/server.log if `make schedule` started it."

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 POLL_SECONDS = 0.05
+T = TypeVar("T")
 
 
 class Unready(Exception):
@@ -91,14 +92,11 @@ class Background:
         Raises:
             Unready: it ended, or was not ready in time; with the last line of its log.
         """
-        deadline = time.monotonic() + seconds
-        while not ready():
-            fault = None if self.running() else "ended at once"
-            if time.monotonic() > deadline:
-                fault = fault or f"was not ready after {seconds:g} s"
-            if fault:
-                raise Unready(f"The {self.name} {fault}: {self._last_line()}")
-            time.sleep(POLL_SECONDS)
+        poll(lambda: ready() or not self.running(), seconds)
+        if not ready():
+            late = f"was not ready after {seconds:g} s"
+            fault = late if self.running() else "ended at once"
+            raise Unready(f"The {self.name} {fault}: {self._last_line()}")
 
     def stop(self, seconds: float) -> bool:
         """End the program, by SIGKILL if SIGTERM does not; return whether it ran."""
@@ -108,15 +106,21 @@ class Background:
             if record := self.running():
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, number)
-            deadline = time.monotonic() + seconds
-            while self.running() and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+            poll(lambda: not self.running(), seconds)
         return ran
 
     def _last_line(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         printed = [line.strip() for line in lines if line.strip()]
         return f"{printed[-1] if printed else 'its log is empty.'} (See {self.log}.)"
+
+
+def poll(condition: Callable[[], T], seconds: float) -> T:
+    """Wait until `condition` is true, for `seconds` at most; return its last value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return value
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-import time
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.settings import get_current_settings
 
 from flows.command_line import ROOT
-from flows.deploy.daemons import POLL_SECONDS, Background, Unready
+from flows.deploy.daemons import Background, Unready, poll
 from flows.deploy.deployments import NAMES, POOL
 from prefect_dvc import DvcProject
 from prefect_dvc.server import answers, local_url
@@ -57,25 +56,24 @@ def start_server(url: str) -> None:
     Raises:
         Unready: `url` is on another machine, its port is taken, or the server fails.
     """
-    deadline = time.monotonic() + BUSY_SECONDS
-    while not answers(url):
-        if not _is_local(url):
-            raise Unready(
-                f"The Prefect server at {url} does not answer; start it, or set "
-                "PREFECT_API_URL to another, or unset it to have one here."
-            )
-        if SERVER.running() or not _is_taken(url):
-            if not SERVER.running():
-                SERVER.start([*PREFECT, "server", "start"], os.environ)
-            SERVER.wait_until(lambda: answers(url), SERVER_SECONDS)
-        elif time.monotonic() > deadline:
-            raise Unready(
-                f"Port {urlsplit(url).port} is taken by a program that is not a "
-                "Prefect server; end it, or choose another port: "
-                "`PREFECT_SERVER_API_PORT=4201 make schedule`."
-            )
-        else:
-            time.sleep(POLL_SECONDS)
+    if answers(url):
+        return
+    if not _is_local(url):
+        raise Unready(
+            f"The Prefect server at {url} does not answer; start it, or set "
+            "PREFECT_API_URL to another, or unset it to have one here."
+        )
+    if not SERVER.running() and _is_taken(url):
+        if poll(lambda: answers(url), BUSY_SECONDS):
+            return
+        raise Unready(
+            f"Port {urlsplit(url).port} is taken by a program that is not a Prefect "
+            "server; end it, or choose another port: "
+            "`PREFECT_SERVER_API_PORT=4201 make schedule`."
+        )
+    if not SERVER.running():
+        SERVER.start([*PREFECT, "server", "start"], os.environ)
+    SERVER.wait_until(lambda: answers(url), SERVER_SECONDS)
 
 
 def start_worker(client: SyncPrefectClient, url: str) -> None:
