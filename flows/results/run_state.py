@@ -28,7 +28,7 @@ def errors_as_states(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
         try:
             return body(*arguments, **options)
         except Stopped:
-            sentence = f"{body.__name__} was stopped with the flow."
+            sentence = f"{body.__name__.lstrip('_')} was stopped with the flow."
             return Failed(name="Stopped", message=sentence)
         except (BadInput, PrefectDvcError) as error:
             return Failed(message=str(error))
