@@ -24,13 +24,12 @@ STARTED_IN = Path.cwd()
 if __name__ == "__main__":
     enter_project()
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.results import promotion
 from flows.results.remote import RemoteError
@@ -68,35 +67,30 @@ def predict(
         format: of the table.
         start: the folder that relative `paths` start from; none: the checkout.
     """
-    with chdir(ROOT):
-        if model in (None, champions.FILE.stem):
-            try:
-                promotion.champion_is_lost()
-            except RemoteError as reason:
-                get_run_logger().warning("The champion is not available: %s", reason)
-        words = [f"--out={out}", f"--format={format}", f"--start={start or ROOT}"]
-        words += [f"--model={model}"] if model else []
-        state = _predict(paths, words, return_state=True)
-        # Not the task's own state, which Prefect would replace by a count of tasks.
-        if not state.is_completed():
-            return Failed(message=state.message)
-        _show(ROOT / out)
-        return Completed(message=state.message)
-
-
-@task(name="predict", task_run_name="predict", cache_policy=NO_CACHE)
-@errors_as_states
-def _predict(paths: list[str], words: list[str]) -> State[Any]:
-    """Run the step in a process of its own."""
     with (
+        chdir(ROOT),
         tempfile.NamedTemporaryFile(suffix=".paths") as listed,
         DvcProject(ROOT).commands("predict") as commands,
     ):
+        if model in (None, champions.FILE.stem):
+            _restore_champion()
         # In a file: a command line has no room for a million paths.
         listed.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
         listed.flush()
         step = [sys.executable, "-m", "tasks.predict", "--list", listed.name]
-        return Completed(message=commands.run([*step, *words], cwd=ROOT)[-1])
+        step += [f"--out={out}", f"--format={format}", f"--start={start or ROOT}"]
+        step += [f"--model={model}"] if model else []
+        message = commands.run(step, cwd=ROOT)[-1]
+        _show(ROOT / out)
+        return Completed(message=message)
+
+
+def _restore_champion() -> None:
+    """Restore the champion's file; without it the best model is used."""
+    try:
+        promotion.champion_is_lost()
+    except RemoteError as reason:
+        get_run_logger().warning("The champion is not available: %s", reason)
 
 
 @retry_connection

@@ -7,10 +7,8 @@ refuses the replaced model until it is restored in the same way.
 Exit status: 0 if the model asked for is champion now.
 """
 
-import tempfile
 from contextlib import chdir
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from flows.command_line import ROOT, enter_project, parser, run
@@ -50,23 +48,16 @@ def rollback(to: str | None = None) -> State[Any]:
         if chosen.md5 == now.md5:
             message = f"{_title(now)} is champion already."
             return Completed(name="Cached", message=message)
-        _restore(chosen, now)
-        artifacts.show_card(ROOT)
-    message = f"{_title(chosen)} is champion again, not {_title(now)}."
-    return Completed(message=message)
-
-
-def _restore(chosen: Record, now: Record) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder, champions.FILE.name)
-        remote.fetch_object(ROOT, chosen.md5, found)
         event = Event(
             event="put back",
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             instead_of=now.md5,
             champion=chosen,
         )
-        champions.crown(event, found.read_bytes())
+        champions.crown(event, remote.fetch_object(ROOT, chosen.md5))
+        artifacts.show_card(ROOT)
+    message = f"{_title(chosen)} is champion again, not {_title(now)}."
+    return Completed(message=message)
 
 
 def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:

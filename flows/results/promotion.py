@@ -16,6 +16,7 @@ from flows.results.run_state import errors_as_states
 from prefect_dvc import CommandFailed, Commands
 from tasks.evaluation import metrics_file
 from tasks.registry import champions
+from tasks.runtime import files
 from tasks.runtime.cli import told
 from tasks.runtime.params import BadInput
 
@@ -55,7 +56,7 @@ def champion_md5() -> list[str]:
 
 
 def champion_is_lost() -> bool:
-    """Fetch the champion's file from DVC's cache or remote, if it is missing.
+    """Restore the champion's file from DVC's cache or remote, if it is missing.
 
     Returns:
         whether neither has it.
@@ -67,10 +68,11 @@ def champion_is_lost() -> bool:
     if champion is None or champions.has_model(champion):
         return False
     try:
-        remote.fetch_object(Path(), champion.md5, champions.FILE)
+        model = remote.fetch_object(Path(), champion.md5)
     except remote.MissingFile as reason:
         get_run_logger().warning("The champion is not available: %s", reason)
         return True
+    files.write_bytes(champions.FILE, model)
     get_run_logger().info("The champion's file was restored from DVC.")
     return False
 

@@ -12,8 +12,8 @@ import argparse
 import hashlib
 import os
 import re
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +24,6 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from prefect_dvc import describe_error
-from tasks.runtime.files import replacing
 from tasks.runtime.params import BadInput
 
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -103,25 +102,25 @@ def push_objects(root: Path, md5s: list[str]) -> None:
                 raise MissingFile(_not_found(md5, name))
 
 
-def fetch_object(root: Path, md5: str, path: Path) -> None:
-    """Write the file with hash `md5` to `path`, from DVC's cache or else the remote.
+def fetch_object(root: Path, md5: str) -> bytes:
+    """Return the content of the file with this MD5, from DVC's cache or the remote.
 
-    The content is verified before `path` is replaced. A file that comes from the remote
-    is added to the cache too.
+    A file that comes from the remote is added to the cache.
 
     Raises:
         RemoteError: the cache doesn't have it, and the remote can't be used.
         MissingFile: neither has it, or the remote's file has other content.
     """
-    with _opened(root, [md5]) as repo, replacing(path) as temporary:
+    with _opened(root, [md5]) as repo:
         cache = repo.cache.local
-        cached = Path(cache.oid_to_path(md5))
-        if cached.is_file():
-            shutil.copyfile(cached, temporary)
-        if not _has_md5(temporary, md5):
-            _download(repo, md5, temporary)
-            cached.unlink(missing_ok=True)
-            cache.add(str(temporary), cache.fs, md5)
+        path = Path(cache.oid_to_path(md5))
+        if not _has_md5(path, md5):
+            with tempfile.TemporaryDirectory() as folder:
+                fetched = Path(folder, md5)
+                _download(repo, md5, fetched)
+                path.unlink(missing_ok=True)
+                cache.add(str(fetched), cache.fs, md5)
+        return path.read_bytes()
 
 
 def _download(repo: Any, md5: str, path: Path) -> None:

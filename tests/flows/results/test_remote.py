@@ -87,9 +87,8 @@ def test_invalid_configuration_is_one_sentence(project):
         configuration(project.root)
 
 
-def test_fetch_from_the_cache_needs_no_remote(project, md5, tmp_path):
-    fetch_object(project.root, md5, tmp_path / "new" / "champion")
-    assert (tmp_path / "new" / "champion").read_text() == TEXT
+def test_fetch_from_the_cache_needs_no_remote(project, md5):
+    assert fetch_object(project.root, md5) == TEXT.encode()
 
 
 def test_push_copies_the_given_files_once(project, store, md5):
@@ -101,16 +100,13 @@ def test_push_copies_the_given_files_once(project, store, md5):
 
 
 @pytest.mark.parametrize("corrupted", [False, True])
-def test_fetch_from_the_remote_also_restores_the_cache(
-    project, store, md5, tmp_path, corrupted
-):
+def test_fetch_from_the_remote_also_restores_the_cache(project, store, md5, corrupted):
     push_objects(project.root, [md5])
     if corrupted:
         corrupt(cached(project, md5))
     else:
         cached(project, md5).unlink()
-    fetch_object(project.root, md5, tmp_path / "champion")
-    assert (tmp_path / "champion").read_text() == TEXT
+    assert fetch_object(project.root, md5) == TEXT.encode()
     assert cached(project, md5).read_text() == TEXT
 
 
@@ -121,17 +117,13 @@ def test_corrupted_file_of_the_cache_is_not_pushed(project, store, md5):
     assert not store.exists()
 
 
-def test_corrupted_file_of_the_remote_is_refused(project, store, md5, tmp_path):
+def test_corrupted_file_of_the_remote_is_refused(project, store, md5):
     push_objects(project.root, [md5])
     cached(project, md5).unlink()
     corrupt(stored(store, md5))
-    champion = tmp_path / "champion"
-    champion.write_text("the last one")
     with pytest.raises(MissingFile, match=f"remote {store} has other content"):
-        fetch_object(project.root, md5, champion)
-    assert champion.read_text() == "the last one"
+        fetch_object(project.root, md5)
     assert not cached(project, md5).exists()
-    assert list(tmp_path.glob(".champion*")) == []
 
 
 def test_partial_file_on_the_remote_is_pushed_again(project, store, md5):
@@ -141,19 +133,18 @@ def test_partial_file_on_the_remote_is_pushed_again(project, store, md5):
     assert stored(store, md5).read_text() == TEXT
 
 
-def test_missing_file_is_one_sentence(project, store, md5, tmp_path):
+def test_missing_file_is_one_sentence(project, store, md5):
     push_objects(project.root, [md5])
     sentence = f"{NOWHERE} is neither in DVC's cache nor on the remote {store}."
     with pytest.raises(MissingFile, match=sentence):
         push_objects(project.root, [NOWHERE])
     with pytest.raises(MissingFile, match=sentence):
-        fetch_object(project.root, NOWHERE, tmp_path / "champion")
-    assert not (tmp_path / "champion").exists()
+        fetch_object(project.root, NOWHERE)
 
 
-def test_missing_remote_is_not_reported_as_a_missing_file(project, store, tmp_path):
+def test_missing_remote_is_not_reported_as_a_missing_file(project, store):
     with pytest.raises(RemoteError, match=f"Nothing is at {store}") as error:
-        fetch_object(project.root, NOWHERE, tmp_path / "champion")
+        fetch_object(project.root, NOWHERE)
     assert not isinstance(error.value, MissingFile)
 
 
@@ -171,11 +162,11 @@ def test_remote_whose_package_is_missing_is_one_sentence(project, md5):
         push_objects(project.root, [md5])
 
 
-def test_without_a_default_remote_nothing_is_pushed_or_fetched(project, md5, tmp_path):
+def test_without_a_default_remote_nothing_is_pushed_or_fetched(project, md5):
     with pytest.raises(RemoteError, match="DVC has no default remote"):
         push_objects(project.root, [md5])
     with pytest.raises(MissingFile, match=f"{NOWHERE} is not in DVC's cache, and"):
-        fetch_object(project.root, NOWHERE, tmp_path / "champion")
+        fetch_object(project.root, NOWHERE)
 
 
 def test_errors_hide_the_password_of_a_url(project, md5):
@@ -185,11 +176,11 @@ def test_errors_hide_the_password_of_a_url(project, md5):
     assert "sesame" not in str(error.value)
 
 
-def test_invalid_md5_never_becomes_a_path(project, store, tmp_path):
+def test_invalid_md5_never_becomes_a_path(project, store):
     with pytest.raises(RemoteError, match="'../config' is not an MD5"):
         push_objects(project.root, ["../config"])
     with pytest.raises(RemoteError, match="'../config' is not an MD5"):
-        fetch_object(project.root, "../config", tmp_path / "champion")
+        fetch_object(project.root, "../config")
 
 
 def test_folder_without_dvc_is_one_sentence(tmp_path):
@@ -197,14 +188,11 @@ def test_folder_without_dvc_is_one_sentence(tmp_path):
         push_objects(tmp_path, [NOWHERE])
 
 
-def test_files_are_copied_while_another_command_has_dvcs_lock(
-    project, store, md5, tmp_path
-):
+def test_files_are_copied_while_another_command_has_dvcs_lock(project, store, md5):
     with Repo(str(project.root)) as repo, lock_repo(repo):
         push_objects(project.root, [md5])
         cached(project, md5).unlink()
-        fetch_object(project.root, md5, tmp_path / "champion")
-    assert (tmp_path / "champion").read_text() == TEXT
+        assert fetch_object(project.root, md5) == TEXT.encode()
 
 
 def test_command_line_reports_a_missing_file(project, store):
