@@ -88,7 +88,7 @@ def predict(
 def _restore_champion() -> None:
     """Restore the champion's file; without it the best model is used."""
     try:
-        promotion.champion_is_lost()
+        promotion.restore_champion()
     except RemoteError as reason:
         get_run_logger().warning("The champion is not available: %s", reason)
 

@@ -35,7 +35,7 @@ def promote(commands: Commands) -> State[Any]:
             return Completed(
                 name="Cached", message=f"{champion.model} is the champion already."
             )
-        lost = ["--lost"] if champion_is_lost() else []
+        lost = [] if restore_champion() else ["--lost"]
         lines = commands.run([*COMMAND, *lost])
     except CommandFailed as failure:
         if failure.status == REFUSED:
@@ -55,26 +55,26 @@ def champion_md5() -> list[str]:
     return [record.md5] if record else []
 
 
-def champion_is_lost() -> bool:
+def restore_champion() -> bool:
     """Restore the champion's file from DVC's cache or remote, if it is missing.
 
     Returns:
-        whether neither has it.
+        False if neither has it.
 
     Raises:
         RemoteError: the remote can't be used.
     """
     champion = champions.current()
     if champion is None or champions.has_model(champion):
-        return False
+        return True
     try:
         model = remote.fetch_object(Path(), champion.md5)
     except remote.MissingFile as reason:
         get_run_logger().warning("The champion is not available: %s", reason)
-        return True
+        return False
     files.write_bytes(champions.FILE, model)
     get_run_logger().info("The champion's file was restored from DVC.")
-    return False
+    return True
 
 
 def _best_model() -> bytes:
