@@ -1,8 +1,8 @@
-"""Hold the raw data to its dataset card, and report every value that breaks it.
+"""Validate the raw data against its dataset card and report every failure.
 
-Reads `data/raw/`, writes `reports/validation.json`: what was measured, and of each rule
-that is broken the number of failures and the first of them, with row and value. Any
-failure stops the pipeline. MNIST takes 1.1 s, most of it for the imports.
+Reads `data/raw/` and writes `reports/validation.json`: a summary of the data, the
+number of failures of each check, and the first failures with row and value. Any failure
+stops the pipeline. MNIST takes 1.1 s, most of it for the imports.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,12 +17,13 @@ from tasks.rawdata import dataset_card, idx
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, load
 from tasks.validation import schemas, summaries
-from tasks.validation.schemas import Breach, DataLimits
-from tasks.validation.summaries import NO_ROW
+from tasks.validation.schemas import DataLimits
+from tasks.validation.summaries import NO_MATCH
 
 RAW = Path("data/raw")
 REPORT = Path("reports/validation.json")
-DIGITS = 4  # after the point, in the report
+LISTED = 20  # failures of a check that the report lists; all are counted
+DIGITS = 4  # decimals in the report
 
 
 class Validate(DataLimits):
@@ -31,16 +32,15 @@ class Validate(DataLimits):
 
 @dataclass(frozen=True)
 class Report:
-    """What `validate` found, ready for JSON.
+    """Content of `reports/validation.json`.
 
     Attributes:
-        passed: no rule of the dataset card is broken.
-        splits: of each split the number of images, of distinct ones and of those that
-            are in the training set too (test only), ranges of ink, images per class;
-            a split that can't be read as images is left out.
-        failed: number of failures of each check that has any.
-        failures: the first `schemas.LISTED` failures of each check: its name, its rule,
-            where the value stands (split and file, class or row), and the value.
+        passed: whether all checks passed.
+        splits: for each readable split the number of images, of distinct images and of
+            test images that are in the training set too, the ranges of pixel
+            statistics, and the number of images per class.
+        failed: number of failures of each check that failed.
+        failures: the first `LISTED` of them, as in `schemas.failures`.
     """
 
     passed: bool
@@ -52,37 +52,36 @@ class Report:
 def validate(
     train: Split, test: Split, spec: DatasetSpec, settings: Validate
 ) -> Report:
-    """Return what the data is, and everything in it that breaks the dataset card."""
+    """Return a summary of the data and every value that breaks the dataset card."""
     per_file = summaries.of_files(train, test)
     images = summaries.of_images(train, test, spec.form.shape)
     per_class = summaries.of_classes(images, len(spec.classes))
-    breaches = [
-        *schemas.breaches(schemas.of_files(settings, spec), per_file),
-        *schemas.breaches(schemas.of_classes(settings), per_class),
-        *schemas.breaches(schemas.of_images(settings, spec), images),
-    ]
+    failures = {
+        **schemas.failures(schemas.of_files(settings, spec), per_file),
+        **schemas.failures(schemas.of_classes(settings), per_class),
+        **schemas.failures(schemas.of_images(settings, spec), images),
+    }
     return Report(
-        passed=not breaches,
+        passed=not failures,
         splits={
-            split: _facts(images.loc[split], per_class.loc[split])
+            split: _summarize(images.loc[split], per_class.loc[split])
             for split in images.index.unique("split")
         },
-        failed={breach.check: breach.count for breach in breaches},
-        failures=[failure for breach in breaches for failure in _failures(breach)],
+        failed={check: len(cases) for check, cases in failures.items()},
+        failures=[case for cases in failures.values() for case in cases[:LISTED]],
     )
 
 
-def complaint(report: Report) -> str:
-    """Return one sentence on a report that has failures."""
+def failure_message(report: Report) -> str:
+    """Return one sentence about a report that has failures."""
     counts = ", ".join(f"{check} {count}" for check, count in report.failed.items())
     location = dict(report.failures[0])
     check, rule, value = (location.pop(key) for key in ("check", "rule", "value"))
-    where = ", ".join(f"{key} {value}" for key, value in location.items())
+    where = ", ".join(f"{key} {index}" for key, index in location.items())
     shown = f"{value:.6g}" if isinstance(value, float) else value
     return (
-        f"{RAW} breaks its dataset card; failures by check: "
-        f"{counts}; the first: {rule}, but in {where} `{check}` is {shown}; "
-        f"see {REPORT}."
+        f"{RAW} breaks its dataset card; failures by check: {counts}; the "
+        f"first: {rule}, but in {where} `{check}` is {shown}; see {REPORT}."
     )
 
 
@@ -90,10 +89,8 @@ def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     card = dataset_card.selected()
-    settings, spec = (
-        load("validate", Validate, card),
-        load("images", DatasetSpec, card),
-    )
+    settings = load("validate", Validate, card)
+    spec = load("images", DatasetSpec, card)
     train, test = (
         Split(
             idx.read(RAW / f"{part}-images-idx3-ubyte"),
@@ -104,32 +101,24 @@ def main() -> None:
     report = validate(train, test, spec, settings)
     files.write_json(REPORT, asdict(report))
     if not report.passed:
-        raise BadInput(complaint(report))
-    counts = (f"{name} {facts['images']}" for name, facts in report.splits.items())
-    print(f"{', '.join(counts)}; every image and label is as the dataset card says")
+        raise BadInput(failure_message(report))
+    counts = (f"{name} {split['images']}" for name, split in report.splits.items())
+    print(f"{', '.join(counts)}; every image and label matches the dataset card")
 
 
-def _facts(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
-    """Return what is worth knowing of the images of one split."""
+def _summarize(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
+    """Return the report's summary of one split."""
     return {
         "images": len(images),
-        "distinct": int((images["repeats"] == NO_ROW).sum()),
-        "leaks": int((images["leaks"] != NO_ROW).sum()),
+        "distinct": int((images["repeats"] == NO_MATCH).sum()),
+        "leaks": int((images["leaks"] != NO_MATCH).sum()),
         **{
             f"{column}_{end}": round(images[column].agg(end).item(), DIGITS)
-            for column in ("mean_ink", "lit_share", "brightest")
+            for column in ("mean_pixel", "foreground_share", "brightest")
             for end in ("min", "max")
         },
         "per_class": per_class["count"].tolist(),
     }
-
-
-def _failures(breach: Breach) -> list[dict[str, Any]]:
-    """Return a breach's examples, each with its check and its rule."""
-    return [
-        {"check": breach.check, "rule": breach.rule, **example}
-        for example in breach.examples
-    ]
 
 
 if __name__ == "__main__":

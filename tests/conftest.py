@@ -61,8 +61,8 @@ KIND = DatasetSpec(
 RANGES = {
     "counts": {"train": TRAIN + VALID, "test": TEST},
     "class_share": [0.09, 0.11],
-    "mean_ink": [30, 80],
-    "lit_share": [0.18, 0.5],
+    "mean_pixel": [30, 80],
+    "foreground_share": [0.18, 0.5],
     "brightest": 220,
 }
 

@@ -1,9 +1,8 @@
-"""A finished small checkout, one step of which is made again and meets a fault.
+"""A finished small checkout in which one step runs again and meets a fault.
 
-`Lab.meet` runs an engine into the fault, looks at what is left, and lets the engine run
-once more. The fault itself comes from `injected/sitecustomize.py`, which every Python
-of the run loads; what only another process can do (signals, the server, locks) is done
-by a function that the caller gives, while the step stands still at its moment.
+`Lab.run_with_fault` runs an engine into the fault. `injected/sitecustomize.py`, which
+every Python of the run loads, injects it. Faults that need another process (signals,
+the server, locks) are functions of the caller; the step waits for them at its moment.
 """
 
 import hashlib
@@ -14,13 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import chdir, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import yaml
-from checkouts import git
+from checkouts import edit, git
 from conftest import wait_until
 
 from tasks.registry import champions
@@ -28,16 +26,18 @@ from tasks.registry.champions import CARD, FILE, HISTORY, RECORD
 
 INJECTED = Path(__file__).with_name("injected")
 BIN = Path(sys.executable).parent
-# What runs make that is no output: the code as Python keeps it, and the two engines'.
-NOT_LOOKED_AT = {".git", ".dvc", "__pycache__"}
+# Folders that hold no outputs.
+IGNORED = {".git", ".dvc", "__pycache__"}
+OUTPUT_FOLDERS = ("data", "models", "reports")
 DISK_BYTES = 96 << 20
-# The step that is no stage, and what it makes.
+VARIANT = "scratch_sgd"  # the only one in the lab
+# A step outside the graph, and its outputs.
 PROMOTE = "promote"
-STATE = [str(path) for path in (FILE, RECORD, HISTORY, CARD)]
+CHAMPION = [str(path) for path in (FILE, RECORD, HISTORY, CARD)]
 
 
 class Engine(NamedTuple):
-    """A way to run the pipeline: its command, and its program as the process says."""
+    """A way to run the pipeline: its command, and the end of its program's path."""
 
     name: str
     command: tuple[str, ...]
@@ -49,24 +49,23 @@ REPRO = Engine("dvc repro", ("dvc", "repro"), "bin/dvc")
 
 
 class Case(NamedTuple):
-    """A fault at a moment of a step: `fault` is a method of `Fault`."""
+    """A fault (a method of `Injector`) at a moment of a step."""
 
     fault: str
     step: str
     moment: str
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: its exit status, what it printed, which process it was."""
+class Ended(NamedTuple):
+    """How a run ended: its exit status, its output, and its process id."""
 
     status: int
-    said: str
+    output: str
     process: int
 
 
 class Lab:
-    """The checkout at `root / "project"`, as `dvc repro` or a flow finished it."""
+    """The finished checkout at `root / "project"`."""
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
         self.root = root
@@ -87,28 +86,25 @@ class Lab:
         self.outputs: dict[str, str] = {}
 
     def build(self, source: Path) -> None:
-        """Fill the lab with a checkout of `source`, and bring it up to date."""
+        """Clone `source`, keep one variant, and run the pipeline."""
         self.notes.mkdir()
         git(self.root, "clone", "-q", str(source), str(self.project))
+        edit(self.project / "params.yaml", keep_one_variant)
         ended = self.run(REPRO)
-        assert ended.status == 0, ended.said
+        assert ended.status == 0, ended.output
         git(self.project, "add", "-A")
         git(self.project, "commit", "-qm", "done")
-        self.lock, self.outputs = self.locked(), self.hashes()
+        self.lock, self.outputs = self.read_lock(), self.hashes()
 
-    def locked(self) -> dict[str, Any]:
-        """What dvc.lock says."""
+    def read_lock(self) -> dict[str, Any]:
+        """Return the stages in dvc.lock."""
         return yaml.safe_load((self.project / "dvc.lock").read_text())["stages"]
 
-    def outs(self, step: str) -> list[str]:
-        """The outputs of a stage, as dvc.lock names them."""
-        return [out["path"] for out in self.lock[step]["outs"]]
-
     def files(self, step: str) -> list[str]:
-        """The files of a step's outputs."""
+        """Return the output files of a step."""
         if step == PROMOTE:
-            return STATE
-        outs = self.outs(step)
+            return CHAMPION
+        outs = [out["path"] for out in self.lock[step]["outs"]]
         return [
             name
             for name in self.outputs
@@ -116,162 +112,161 @@ class Lab:
         ]
 
     def hashes(self) -> dict[str, str]:
-        """Every file of the checkout, other than what the engines keep.
+        """Return the hash of every file that any run of the pipeline reproduces.
 
-        Nor the champion's: it is state, with a date, and only the flow has one.
+        The champion has a date, and only the flow promotes one.
         """
         found = {}
         for folder, inner, names in os.walk(self.project):
-            inner[:] = [name for name in inner if name not in NOT_LOOKED_AT]
+            inner[:] = [name for name in inner if name not in IGNORED]
             for name in names:
                 path = Path(folder, name)
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 found[str(path.relative_to(self.project))] = digest
-        return {name: found[name] for name in found.keys() - {*STATE, "dvc.lock"}}
+        return {name: found[name] for name in found.keys() - {*CHAMPION, "dvc.lock"}}
 
     def forget(self, step: str) -> None:
-        """Let nobody know any more that a step was run."""
+        """Remove the record that a step has run."""
         if step == PROMOTE:
-            self.remove(step)
+            self.remove_outputs(step)
             return
-        path = self.project / "dvc.lock"
-        lock = yaml.safe_load(path.read_text())
-        del lock["stages"][step]
-        path.write_text(yaml.safe_dump(lock, sort_keys=False))
+        edit(self.project / "dvc.lock", lambda lock: lock["stages"].pop(step))
         shutil.rmtree(self.project / ".dvc" / "cache" / "runs", ignore_errors=True)
 
-    def remove(self, step: str) -> None:
+    def remove_outputs(self, step: str) -> None:
         """Remove the outputs of a step."""
         for name in self.files(step):
             (self.project / name).unlink(missing_ok=step == PROMOTE)
 
-    def run(self, engine: Engine, **more: str) -> Ended:
-        """Run an engine to its end, undisturbed."""
-        with self.start(engine, **more) as process:
+    def run(self, engine: Engine) -> Ended:
+        """Run an engine without a fault."""
+        with self.start(engine) as process:
             status = process.wait()
-        return Ended(status, self.said(), process.pid)
+        return Ended(status, self.output(), process.pid)
 
     def start(
-        self, engine: Engine, *before: str, **more: str
+        self, engine: Engine, *before: str, **environment: str
     ) -> subprocess.Popen[bytes]:
-        """Start an engine, alone in its process group as a terminal would."""
+        """Start an engine in a process group of its own, like a terminal does."""
         program, *arguments = engine.command
-        with (self.notes / "said").open("wb") as said:
+        with (self.notes / "output").open("wb") as output:
             return subprocess.Popen(
                 [*before, str(BIN / program), *arguments],
                 cwd=self.project,
-                env=self.environment | more,
+                env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def said(self) -> str:
-        """What the last engine printed."""
-        return (self.notes / "said").read_text(errors="replace")
+    def output(self) -> str:
+        """Return the output of the last engine."""
+        return (self.notes / "output").read_text(errors="replace")
 
     def processes(self) -> list[psutil.Process]:
-        """What was started in this lab and still runs."""
+        """Return the running processes that were started in this lab."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                ours = process.environ().get("LAB") == str(self.root)
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                is_ours = process.environ().get("LAB") == str(self.root)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
-    def meet(
-        self, engine: Engine, case: Case, meanwhile: Callable[["Lab", int], None] | None
+    def run_with_fault(
+        self, engine: Engine, case: Case, act: Callable[["Lab", int], None] | None
     ) -> Ended:
-        """Make a step again by `engine`, into a fault; return how that ended.
+        """Run a step again into a fault.
 
         Args:
-            engine: which of the two.
-            case: what to meet, and where.
-            meanwhile: what to do to the run, whose process is given, while the step
-                stands still; it must say `go_on` if the step is to go on.
+            engine: runs the step.
+            case: the fault, the step and the moment.
+            act: what else happens at the moment, given the process id of the engine.
+                The step waits until `resume` is called.
         """
         self.forget(case.step)
         if case.moment == "middle":
-            # Then the flow forks the stage from its server; otherwise it does not.
-            self.remove(case.step)
+            # The flow forks a stage from its server only if the outputs are missing.
+            self.remove_outputs(case.step)
         for name in ("reached", "go on"):
             (self.notes / name).unlink(missing_ok=True)
         before = ()
         if case.fault == "readonly" and os.geteuid() == 0:
-            # Root may write where the permissions say no, unless it gives that up.
+            # Root may write to read-only folders unless it drops this capability.
             before = ("setpriv", "--bounding-set=-dac_override")
-        with self.start(engine, *before, FAULT=self.asked(engine, case)) as process:
-            if meanwhile:
+        fault = self.fault_settings(engine, case)
+        with self.start(engine, *before, FAULT=json.dumps(fault)) as process:
+            if act:
                 wait_until(lambda: self.reached() or process.poll() is not None, 120)
                 if self.reached():
-                    meanwhile(self, process.pid)
+                    act(self, process.pid)
             status = process.wait(240)
-        assert self.reached(), f"the moment did not come: {self.said()}"
-        return Ended(status, self.said(), process.pid)
+        assert self.reached(), f"the moment was not reached: {self.output()}"
+        return Ended(status, self.output(), process.pid)
 
-    def asked(self, engine: Engine, case: Case) -> str:
-        """What `injected/sitecustomize.py` is told."""
-        files = len(self.files(case.step))
-        name = case.step.partition("@")[0]
-        asked = {
+    def fault_settings(self, engine: Engine, case: Case) -> dict[str, Any]:
+        """Return the settings for `injected/sitecustomize.py`."""
+        n_files = len(self.files(case.step))
+        step = case.step.partition("@")[0]
+        is_record = case.moment == "record"
+        return {
             "fault": case.fault,
             "moment": case.moment,
-            "program": engine.program
-            if case.moment == "record"
-            else f"tasks/{name}.py",
-            # The middle one of several, so that some have their names already.
-            "number": files // 2 + 1 if case.moment == "middle" else files,
+            "program": engine.program if is_record else f"tasks/{step}.py",
+            # One in the middle of several, so that some outputs are complete.
+            "number": n_files // 2 + 1 if case.moment == "middle" else n_files,
             "notes": str(self.notes),
             "root": str(self.root),
-            "folders": [
-                str(self.project / name) for name in ("data", "models", "reports")
-            ],
+            "folders": [str(self.project / name) for name in OUTPUT_FOLDERS],
         }
-        return json.dumps(asked)
 
     def reached(self) -> bool:
-        """Whether the moment came."""
+        """Return whether the moment was reached."""
         return (self.notes / "reached").exists()
 
-    def go_on(self) -> None:
-        """Let the step go on that stands still."""
+    def resume(self) -> None:
+        """Let a waiting step continue."""
         (self.notes / "go on").touch()
 
-    def mend(self) -> None:
-        """Take away what made the trouble."""
+    def remove_fault(self) -> None:
+        """Empty the disk and make the folders writable."""
         (self.root / "filler").unlink(missing_ok=True)
-        for name in ("data", "models", "reports"):
+        for name in OUTPUT_FOLDERS:
             for folder, _, _ in os.walk(self.project / name):
                 Path(folder).chmod(0o755)
 
-    def crowned(self) -> bool:
-        """Whether there is one champion, whose files are all in place."""
+    def has_champion(self) -> bool:
+        """Return whether there is exactly one champion, with all its files."""
         with chdir(self.project):
             history = champions.history()
             return len(history) == 1 and champions.in_place(history[0].champion)
 
-    def left_over(self) -> list[str]:
-        """Files of the checkout that no finished run leaves."""
+    def unexpected_files(self) -> list[str]:
+        """Return the files that no finished run leaves."""
         return sorted(set(self.hashes()) - set(self.outputs))
 
-    def halves(self) -> list[str]:
-        """Outputs that stand under their names with other content."""
+    def changed_outputs(self) -> list[str]:
+        """Return the outputs whose content differs from the finished run's."""
         return [
             name
             for name, digest in self.hashes().items()
             if self.outputs.get(name, digest) != digest
         ]
 
-    def held_by(self, process: int) -> set[str]:
-        """What DVC believes to be held by a process."""
+    def locks_of(self, process: int) -> set[str]:
+        """Return the paths that DVC's rwlock file assigns to a process."""
         path = self.project / ".dvc" / "tmp" / "rwlock"
         locks = json.loads(path.read_text()) if path.exists() else {}
-        writers = {path: [info] for path, info in locks.get("write", {}).items()}
+        readers = locks.get("read", {}).items()
+        writers = ((name, [info]) for name, info in locks.get("write", {}).items())
         return {
-            path
-            for held in (locks.get("read", {}), writers)
-            for path, infos in held.items()
+            name
+            for name, infos in (*readers, *writers)
             if process in [info["pid"] for info in infos]
         }
+
+
+def keep_one_variant(params: dict[str, Any]) -> None:
+    variants = params["train"]["variants"]
+    params["train"] |= {"variants": {VARIANT: variants[VARIANT]}, "device": "cpu"}

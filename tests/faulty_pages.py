@@ -1,4 +1,4 @@
-"""Pages for `webserver.serving` that answer wrongly, slowly or not at all."""
+"""Pages for `webserver.serving` that answer wrongly, slowly, or never."""
 
 import socket
 import struct
@@ -8,7 +8,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 def cut(handler):
-    """Announce the whole file and close the connection after 100,000 bytes."""
+    """Announce the whole file, but close the connection after 100,000 bytes."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(CONTENT)))
     handler.end_headers()
@@ -16,7 +16,7 @@ def cut(handler):
 
 
 def chunked_without_end(handler):
-    """Send chunks without an announced length, far more than fits."""
+    """Send chunks without an announced length, far above the size limit."""
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
@@ -38,7 +38,7 @@ def silence(_handler):
 
 
 def trickle(handler):
-    """Send one byte at a time, each well before the timeout."""
+    """Send single bytes, each well before the timeout."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(CONTENT)))
     handler.end_headers()
@@ -61,7 +61,7 @@ def moved(target, body=b""):
 
 
 def raw(*parts, reset=False):
-    """Return a page that sends these bytes as they are, valid HTTP or not."""
+    """Return a page that sends these bytes unchanged, whether they are HTTP or not."""
 
     def page(handler):
         for part in parts:

@@ -1,19 +1,20 @@
-"""Faults at every moment of every step, in both engines: nothing is lost by any.
+"""Every fault at every moment of every step, in both engines: nothing is lost.
 
-Each case makes one step of a finished small checkout again and lets it meet a fault.
-The run must end well, or with one sentence and a status that says so; no half output
-stands under its name, no process and no lock is left, and the next run ends with the
-same hashes as an undisturbed one. `make test-faults` runs all of them, and then writes
-`docs/faults.md`; `make test` runs a few.
+Each case runs one step of a finished small checkout again and injects a fault. The run
+must succeed, or fail with one sentence and a non-zero status. It must leave no
+half-written output, no process and no lock, and the next run must produce the same
+hashes as a run without faults.
 
-Some cases can't differ from others and stand in the table with the result of those:
+`make test-faults` runs all cases and then writes `docs/faults.md`; `make test-all` runs
+one case of each fault, except `server gone`.
 
-- The server and the databases are the engine's: what happens to them does not depend
-  on the step, so they are tried with `train` alone. `dvc repro` asks no server, and
-  has no `promote`.
-- When a step begins, it has nothing open. It is the same program in both engines, so
-  the flow is tried with `download` (a folder), `train` (files) and `promote` (no stage)
-  at that moment.
+Some cases can't differ from others, so the table repeats the result of those:
+
+- The server and the databases belong to the engine, whatever the step, so their faults
+  are tested with `train` alone. `dvc repro` uses no server and has no `promote`.
+- At its start a step has no open files and is the same program in both engines, so the
+  flow is tested at that moment with `download` (a folder), `train` (files) and
+  `promote` (no stage).
 """
 
 import itertools
@@ -38,15 +39,17 @@ from conftest import (
     stop_server,
     wait_until,
 )
-from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, Case, Engine, Lab
+from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, VARIANT, Case, Engine, Lab
 
-# The task that stands for each step.
+pytestmark = pytest.mark.xdist_group("faults")  # all tests share one lab
+
+# The DVC stage of each step.
 STEPS = {
     "download": "download",
     "validate": "validate",
     "normalize": "normalize",
     "baseline": "baseline",
-    "train": "train@scratch_sgd",
+    "train": f"train@{VARIANT}",
     "evaluate": "evaluate",
     "report": "report",
     "promote": PROMOTE,
@@ -56,10 +59,10 @@ ENGINES = {engine.name: engine for engine in (FLOW, REPRO)}
 LOCKED_SECONDS = 3
 GONE_SECONDS = 2
 
-Meanwhile = Callable[[Lab, int], None]
+Act = Callable[[Lab, int], None]
 
 
-def told(number: int) -> Meanwhile:
+def send(number: int) -> Act:
     """Send a signal to the engine alone."""
 
     def act(lab: Lab, process: int) -> None:
@@ -68,13 +71,13 @@ def told(number: int) -> Meanwhile:
     return act
 
 
-def interrupted(lab: Lab, process: int) -> None:
-    """Press Ctrl-C: a terminal sends it to every process of the group."""
+def press_ctrl_c(lab: Lab, process: int) -> None:
+    """Send SIGINT to the process group, like a terminal does."""
     os.killpg(process, signal.SIGINT)
 
 
-def locked(lab: Lab, process: int) -> None:
-    """Hold the locks of every database of the engines for a while."""
+def lock_databases(lab: Lab, process: int) -> None:
+    """Lock every database of the engines for a while."""
     server = Path(lab.environment["PREFECT_HOME"]) / "prefect.db"
     paths = [server, *(lab.root / "site").rglob("*.db")]
     assert len(paths) > 1
@@ -83,95 +86,99 @@ def locked(lab: Lab, process: int) -> None:
             base = sqlite3.connect(path, timeout=30, isolation_level=None)
             stack.callback(base.close)
             base.execute("BEGIN EXCLUSIVE")
-        lab.go_on()
+        lab.resume()
         time.sleep(LOCKED_SECONDS)
 
 
 class Fault(NamedTuple):
-    """What the step does at its moment (`injected/`), and others do meanwhile.
+    """A fault.
 
     Attributes:
-        fault: a method of the `Fault` that the step's process loads.
-        outcomes: how a run may end.
-        meanwhile: what happens while the step stands still.
-        leaves: whether a temporary file is left; then the next run removes it.
+        name: a method of `Injector` in `injected/`, called in the step's process.
+        outcomes: how the run may end.
+        act: what else happens while the step waits.
+        leaves_temporary: whether a temporary file may be left for the next run.
     """
 
-    fault: str
+    name: str
     outcomes: set[str]
-    meanwhile: Meanwhile | None = None
-    leaves: bool = False
+    act: Act | None = None
+    leaves_temporary: bool = False
 
 
 FAULTS = {
-    "kill -9": Fault("wait", {"killed"}, told(signal.SIGKILL), leaves=True),
-    "SIGTERM": Fault("wait", {"stopped"}, told(signal.SIGTERM)),
-    "Ctrl-C": Fault("wait", {"stopped"}, interrupted),
+    "kill -9": Fault("wait", {"killed"}, send(signal.SIGKILL), leaves_temporary=True),
+    "SIGTERM": Fault("wait", {"stopped"}, send(signal.SIGTERM)),
+    "Ctrl-C": Fault("wait", {"stopped"}, press_ctrl_c),
     "full disk": Fault("full", {"failed"}),
-    # Where nothing may be written, nothing can be removed.
-    "read-only folder": Fault("readonly", {"failed"}, leaves=True),
-    "memory limit": Fault("memory", {"failed", "success"}, leaves=True),
-    "crash": Fault("crash", {"failed"}, leaves=True),
+    # Files in a read-only folder can't be removed.
+    "read-only folder": Fault("readonly", {"failed"}, leaves_temporary=True),
+    "memory limit": Fault("memory", {"failed", "success"}, leaves_temporary=True),
+    "crash": Fault("crash", {"failed"}, leaves_temporary=True),
     "server gone": Fault("wait", {"success"}),
-    "database locked": Fault("wait", {"success"}, locked),
+    "database locked": Fault("wait", {"success"}, lock_databases),
 }
-OF_THE_ENGINE = {"server gone", "database locked"}
-OWN_START = {"download", "promote"}
-# All is written by then, and no engine records it.
-NEEDS_NO_ROOM = ("flow", "full disk", "promote", "end")
-# A few of them for every day.
-ALWAYS = {
-    ("flow", "full disk", "train", "middle"),
+ENGINE_FAULTS = {"server gone", "database locked"}
+TESTED_AT_START = {"download", "promote"}
+# Everything is written by then, and no engine records it.
+NEEDS_NO_SPACE = ("flow", "full disk", "promote", "end")
+# For `make test-all`: one case of each fault; a restart of the server takes too long.
+REPRESENTATIVE = {
+    ("dvc repro", "kill -9", "normalize", "middle"),
     ("flow", "SIGTERM", "promote", "middle"),
-    ("dvc repro", "SIGTERM", "evaluate", "middle"),
+    ("dvc repro", "Ctrl-C", "download", "middle"),
     ("dvc repro", "full disk", "normalize", "end"),
+    ("dvc repro", "read-only folder", "validate", "end"),
+    ("dvc repro", "memory limit", "normalize", "start"),
+    ("dvc repro", "crash", "download", "end"),
+    ("dvc repro", "database locked", "train", "middle"),
 }
 
 Key = tuple[str, str, str, str]
 
 
-def twin(key: Key) -> Key | None:
-    """The case that is tried for this one; None if there is nothing to try."""
+def same_as(key: Key) -> Key | None:
+    """Return the case that is tested for this one; None if it can't happen."""
     engine, fault, step, moment = key
     if engine == "dvc repro" and (fault == "server gone" or step == "promote"):
         return None
-    if fault in OF_THE_ENGINE:
+    if fault in ENGINE_FAULTS:
         return engine, fault, "train", moment
-    if engine == "flow" and moment == "start" and step not in OWN_START:
+    if engine == "flow" and moment == "start" and step not in TESTED_AT_START:
         return engine, fault, "train", moment
     return key
 
 
-EVERY = [
+ALL = [
     (engine, fault, step, moment)
     for fault, step, engine, moment in itertools.product(
         FAULTS, STEPS, ENGINES, MOMENTS
     )
 ]
-# The flow writes dvc.lock itself, so that half of it never stands there.
+# The flow replaces dvc.lock itself, as a whole.
 RECORDING = [
     ("flow", fault, "train", "record")
     for fault in ("kill -9", "SIGTERM", "Ctrl-C", "full disk")
 ]
-TRIED = [key for key in EVERY if twin(key) == key] + RECORDING
+TESTED = [key for key in ALL if same_as(key) == key] + RECORDING
 
 
 class Result(NamedTuple):
-    """How a case ended: in a word, and in the words of the run itself."""
+    """The outcome of a case in one word, and the run's own message."""
 
     outcome: str
-    said: str
+    message: str
 
 
 @pytest.fixture(scope="session")
 def results() -> dict[Key, Result]:
-    """How each case ended that was tried."""
+    """The result of each case that was tested."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, small, prefect_server) -> Iterator[Lab]:
-    """A finished checkout on a small disk of its own, where root may mount one."""
+    """A finished checkout, on a small disk of its own if mounting is permitted."""
     root = tmp_path_factory.mktemp("lab")
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(root)]
     on_disk = (
@@ -189,134 +196,137 @@ def finished(tmp_path_factory, small, prefect_server) -> Iterator[Lab]:
 
 @pytest.fixture
 def lab(finished) -> Iterator[Lab]:
-    """The finished checkout; after a case that failed, it is brought up to date."""
+    """The finished checkout; it is restored after a test that failed."""
     yield finished
-    finished.mend()
+    finished.remove_fault()
     for process in finished.processes():
         process.kill()
-    if finished.locked() != finished.lock or finished.hashes() != finished.outputs:
+    if finished.read_lock() != finished.lock or finished.hashes() != finished.outputs:
         git(finished.project, "checkout", "-q", ".")
-        for name in finished.left_over():
+        for name in finished.unexpected_files():
             (finished.project / name).unlink()
         finished.run(REPRO)
 
 
 @pytest.fixture
-def own_server(tmp_path) -> Iterator[tuple[dict[str, str], Meanwhile]]:
-    """A server that may go, and what makes it go and come back."""
+def own_server(tmp_path) -> Iterator[tuple[dict[str, str], Act]]:
+    """The settings of a server, and a function that kills and restarts the server."""
     environment = server_environment(tmp_path)
     servers = [start_server(environment)]
 
-    def leave(lab: Lab, process: int) -> None:
+    def restart(lab: Lab, process: int) -> None:
         os.killpg(servers[-1].pid, signal.SIGKILL)
         servers[-1].wait()
-        lab.go_on()
+        lab.resume()
         time.sleep(GONE_SECONDS)
         servers.append(start_server(environment))
 
-    yield environment, leave
+    settings = {k: v for k, v in environment.items() if k.startswith("PREFECT_")}
+    yield settings, restart
     for server in servers:
         stop_server(server)
 
 
 def marked(key: Key):
-    marks = [] if key in ALWAYS else [pytest.mark.faults]
-    return pytest.param(*key, marks=marks, id="-".join(key))
+    mark = pytest.mark.slow if key in REPRESENTATIVE else pytest.mark.faults
+    return pytest.param(key, marks=mark, id="-".join(key))
 
 
 @pytest.mark.parametrize(
-    ("engine", "fault", "step", "moment"),
-    [marked(key) for key in TRIED if key[1] != "server gone"],
+    "key", [marked(key) for key in TESTED if key[1] != "server gone"]
 )
-def test_a_fault_costs_nothing_but_time(lab, results, engine, fault, step, moment):
-    if fault == "read-only folder" and not permissions_count():
-        pytest.skip("root may write everywhere, and there is no setpriv")
-    key = (engine, fault, step, moment)
-    results[key] = survive(lab, key, FAULTS[fault].meanwhile)
+def test_fault_costs_nothing_but_time(lab, results, key):
+    fault = key[1]
+    if fault == "read-only folder" and not permissions_apply():
+        pytest.skip("root may write everywhere, and setpriv is missing")
+    results[key] = survive(lab, key, FAULTS[fault].act)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_server_may_go_and_come_back(lab, results, own_server, monkeypatch, moment):
-    environment, leave = own_server
-    monkeypatch.setattr(lab, "environment", lab.environment | environment)
+def test_flow_survives_a_restart_of_the_server(
+    lab, results, own_server, monkeypatch, moment
+):
+    settings, restart = own_server
+    monkeypatch.setattr(lab, "environment", lab.environment | settings)
     key = ("flow", "server gone", "train", moment)
-    results[key] = survive(lab, key, leave)
+    results[key] = survive(lab, key, restart)
 
 
 @pytest.mark.faults
-def test_half_a_dvc_lock_which_dvc_itself_may_leave_is_mended_by_git(lab):
-    lab.meet(REPRO, Case("wait", STEPS["train"], "record"), told(signal.SIGKILL))
-    assert not lab.locked().items() >= lab.lock.items()
+def test_git_restores_a_half_written_dvc_lock(lab):
+    case = Case("wait", STEPS["train"], "record")
+    lab.run_with_fault(REPRO, case, send(signal.SIGKILL))
+    assert not lab.read_lock().items() >= lab.lock.items()
     git(lab.project, "checkout", "dvc.lock")
-    same_as_ever(lab, FLOW)
+    assert_same_results(lab, FLOW)
 
 
 @pytest.mark.faults
-def test_the_table_is_what_the_tests_found(results):
-    missing = [key for key in TRIED if key not in results]
+def test_page_has_the_results_of_all_cases(results):
+    missing = [key for key in TESTED if key not in results]
     if missing:
-        pytest.skip(f"{len(missing)} of {len(TRIED)} cases were not tried or failed")
+        pytest.skip(f"{len(missing)} of {len(TESTED)} cases were not run or failed")
     (ROOT / "docs" / "faults.md").write_text(page(results), encoding="utf-8")
 
 
-def permissions_count() -> bool:
+def permissions_apply() -> bool:
     return os.geteuid() != 0 or shutil.which("setpriv") is not None
 
 
-def survive(lab: Lab, key: Key, meanwhile: Meanwhile | None) -> Result:
-    """Let a case happen and see that nothing is lost."""
+def survive(lab: Lab, key: Key, act: Act | None) -> Result:
+    """Run a case and check that nothing is lost."""
     name, fault, step, moment = key
-    engine, kind = ENGINES[name], FAULTS[fault]
+    engine, expected = ENGINES[name], FAULTS[fault]
 
-    def act(lab: Lab, process: int) -> None:
-        assert meanwhile
-        meanwhile(lab, process)
+    def act_at_the_moment(lab: Lab, process: int) -> None:
+        assert act
+        act(lab, process)
         if moment == "record":
-            # The engine itself stands still: it takes the signal when it goes on.
-            lab.go_on()
+            # The engine itself waits, and handles the signal when it continues.
+            lab.resume()
 
-    case = Case(kind.fault, STEPS[step], moment)
-    ended = lab.meet(engine, case, act if meanwhile else None)
-    lab.mend()
+    case = Case(expected.name, STEPS[step], moment)
+    ended = lab.run_with_fault(engine, case, act_at_the_moment if act else None)
+    lab.remove_fault()
     wait_until(lambda: not lab.processes())
-    outcome = word(fault, ended.status)
-    expected = {"success"} if key == NEEDS_NO_ROOM else kind.outcomes
-    assert outcome in expected, ended.said
-    assert "Traceback" not in ended.said, ended.said
-    said = sentence(lab, engine, step, ended.said)
+    outcome = outcome_of(fault, ended.status)
+    outcomes = {"success"} if key == NEEDS_NO_SPACE else expected.outcomes
+    assert outcome in outcomes, ended.output
+    assert "Traceback" not in ended.output, ended.output
+    message = message_in(lab, engine, step, ended.output)
     may_be_silent = outcome in {"killed", "success"} or (
         outcome == "stopped" and engine is REPRO
     )
-    assert said or may_be_silent, ended.said
-    assert said.count("\n") <= 2, said
+    assert message or may_be_silent, ended.output
+    assert message.count("\n") <= 2, message
 
-    assert lab.halves() == []
-    assert lab.locked().items() <= lab.lock.items()
-    left = lab.left_over()
+    assert lab.changed_outputs() == []
+    assert lab.read_lock().items() <= lab.lock.items()
+    left = lab.unexpected_files()
     assert all(re.search(r"/\..+\.[a-z0-9_]{8}\.tmp$", f"/{name}") for name in left)
-    assert left == [] or kind.leaves, ended.said
+    assert left == [] or expected.leaves_temporary, ended.output
     if ended.status >= 0:
-        # Of those that a signal ended DVC finds out that they are dead.
-        assert lab.held_by(ended.process) == set()
+        # DVC itself ignores the locks of processes that were killed.
+        assert lab.locks_of(ended.process) == set()
     if step == "promote":
-        same_as_ever(lab, FLOW)
-        assert lab.crowned()
+        assert_same_results(lab, FLOW)
+        assert lab.has_champion()
     else:
-        same_as_ever(lab, REPRO if moment in {"start", "end"} else engine)
-    return Result(outcome, said)
+        assert_same_results(lab, REPRO if moment in {"start", "end"} else engine)
+    return Result(outcome, message)
 
 
-def same_as_ever(lab: Lab, engine: Engine) -> None:
-    """Run the engine once more; it makes what an undisturbed run makes."""
+def assert_same_results(lab: Lab, engine: Engine) -> None:
+    """Run the engine once more, and compare with the run without faults."""
     again = lab.run(engine)
-    assert again.status == 0, again.said
-    assert lab.locked() == lab.lock
+    assert again.status == 0, again.output
+    assert lab.read_lock() == lab.lock
     assert lab.hashes() == lab.outputs
 
 
-def word(fault: str, status: int) -> str:
-    """How a run ended, in a word."""
+def outcome_of(fault: str, status: int) -> str:
+    """Return the outcome in one word."""
     if status == 0:
         return "success"
     if status == -signal.SIGKILL:
@@ -324,42 +334,42 @@ def word(fault: str, status: int) -> str:
     return "stopped" if fault in {"SIGTERM", "Ctrl-C"} else "failed"
 
 
-def sentence(lab: Lab, engine: Engine, step: str, said: str) -> str:
-    """What the run said of its end, without what differs from run to run."""
+def message_in(lab: Lab, engine: Engine, step: str, output: str) -> str:
+    """Return the run's own message, without paths and names of one run."""
     if engine is FLOW:
         task = rf"Task run '{STEPS[step]}' - Finished in state (\w+)\((.*)\)$"
-        ends = re.findall(task, said, re.MULTILINE)
         found = [
             f"{state}: {re.sub(', type=[A-Z]+$', '', reason)}"
-            for state, reason in ends
+            for state, reason in re.findall(task, output, re.MULTILINE)
             if state not in {"Completed", "Cached"}
         ]
-        found += re.findall(
-            r"Finished in state Crashed\('(.*?)'\)$", said, re.MULTILINE
-        )
-        found += re.findall(r"^Stopped by .*", said, re.MULTILINE)
+        crashed = r"Finished in state Crashed\('(.*?)'\)$"
+        found += re.findall(crashed, output, re.MULTILINE)
+        found += re.findall(r"^Stopped by .*", output, re.MULTILINE)
     else:
-        found = re.findall(rf"^tasks\.{step}: .*|^ERROR: .*", said, re.MULTILINE)
+        found = re.findall(rf"^tasks\.{step}: .*|^ERROR: .*", output, re.MULTILINE)
     text = "\n".join(found).replace(f"{lab.project}/", "")
     return re.sub(r"\.[a-z0-9_]{8}\.tmp", ".tmp", text)
 
 
 def page(results: dict[Key, Result]) -> str:
-    """What `docs/faults.md` says."""
-    return "\n".join([INTRODUCTION, *table(results), SAYS, *words(results), ""])
+    """Return the content of `docs/faults.md`."""
+    return "\n".join(
+        [INTRODUCTION, *outcome_table(results), MESSAGES, *message_table(results), ""]
+    )
 
 
-def table(results: dict[Key, Result]) -> Iterator[str]:
-    """Every fault at every step by every engine; in brackets, what was not tried."""
+def outcome_table(results: dict[Key, Result]) -> Iterator[str]:
+    """Yield a row per fault, step and engine; brackets mark cases not tested."""
     yield "| fault | step | engine | start | middle | end | next run |"
     yield "|---|---|---|---|---|---|---|"
     for fault, step, engine in itertools.product(FAULTS, STEPS, ENGINES):
         cells = []
         for moment in MOMENTS:
             key = (engine, fault, step, moment)
-            if tried := twin(key):
-                outcome = results[tried].outcome
-                cells.append(outcome if tried == key else f"({outcome})")
+            if tested := same_as(key):
+                outcome = results[tested].outcome
+                cells.append(outcome if tested == key else f"({outcome})")
         if cells:
             yield f"| {fault} | {step} | {engine} | {' | '.join(cells)} | same hashes |"
     yield ""
@@ -369,48 +379,48 @@ def table(results: dict[Key, Result]) -> Iterator[str]:
         yield f"| {key[1]} | {results[key].outcome} | same hashes |"
 
 
-def words(results: dict[Key, Result]) -> Iterator[str]:
-    """What the engines said, of one step."""
-    yield "| fault | engine | what it says (`train`, middle) |"
+def message_table(results: dict[Key, Result]) -> Iterator[str]:
+    """Yield a row per fault and engine with the messages of one step."""
+    yield "| fault | engine | message (`train`, middle) |"
     yield "|---|---|---|"
     for fault, engine in itertools.product(FAULTS, ENGINES):
-        key = twin((engine, fault, "train", "middle"))
+        key = same_as((engine, fault, "train", "middle"))
         if key:
-            lines = results[key].said.splitlines()
-            said = "<br>".join(f"`{line.replace('|', '/')}`" for line in lines)
-            yield f"| {fault} | {engine} | {said or 'nothing'} |"
+            lines = results[key].message.splitlines()
+            message = "<br>".join(f"`{line.replace('|', '/')}`" for line in lines)
+            yield f"| {fault} | {engine} | {message or 'none'} |"
 
 
 INTRODUCTION = """\
 # Faults
 
-Every step of the pipeline was made to meet every fault: at its start, while one of its
-outputs is half written, and just before its last output gets its name. Written by
-`make test-faults` from what it found. The faults come from the tests; the steps know
-nothing of them.
+This page shows how every step of the pipeline survives every fault: at the start of the
+step, while one of its outputs is half written, and just before its last output is
+renamed. `make test-faults` writes this page from its results. The tests inject the
+faults; the steps have no code for them.
 
-- **success**: the run went on and ended well.
-- **failed**, **stopped**: it ended with another status than 0 and said why.
-- **killed**: it could say nothing any more.
-- In brackets: not tried, because it can't differ from the case whose outcome stands
-  there. The server and the databases are the engine's, whatever the step. A step that
-  begins has nothing open, and is the same program in both engines. `dvc repro` has no
-  `promote`, and asks no server.
-- **Next run**: one run more made the same `dvc.lock` and the same files as a run that
-  nothing disturbed.
+- **success**: the run continued and succeeded.
+- **failed**, **stopped**: the run ended with a non-zero status; see its message below.
+- **killed**: the run ended without a chance to say anything.
+- In brackets: not tested, because the case can't differ from the one whose outcome is
+  shown. The server and the databases belong to the engine, whatever the step. At its
+  start a step has no open files and is the same program in both engines. `dvc repro`
+  has no `promote` and uses no server.
+- **Next run**: one more run produced the same `dvc.lock` and the same files as a run
+  without faults.
 
-After every case no output stands half written under its name, no process runs, and no
-lock keeps anybody waiting. A temporary file (`.NAME.*.tmp`) is left only by what could
-not remove it: a process that was killed or crashed, or whose folder became read-only.
-git and DVC ignore those, and the next run that writes the output removes them.
+After every case, no output is half written under its final name, no process runs, and
+no lock blocks the next run. A temporary file (`.NAME.*.tmp`) is left only if it could
+not be removed: the process was killed or crashed, or the folder became read-only. git
+and DVC ignore these files, and the next run that writes the output removes them.
 
-The disk is full and the folders are read-only for everybody. Memory is limited for the
-step alone, to what it has by then: late in a step it needs no more. While the server is
-gone the flow asks again, for about a minute; so long both engines wait for a locked
-database.
+A full disk and read-only folders affect all processes. The memory limit affects the
+step alone and allows no more than the step uses by then; late in a step, no more is
+needed. While the server is gone, the flow retries for about a minute; both engines wait
+as long for a locked database.
 
-`dvc repro` writes `dvc.lock` in place: killed in that moment, it may leave half of it,
-which DVC refuses, or takes for stages that never ran. `git checkout dvc.lock` mends
-that. The flow writes `dvc.lock` whole or not at all.
+`dvc repro` writes `dvc.lock` in place. If it is killed at that moment, half of the file
+may be left. DVC then refuses the file, or assumes that some stages never ran.
+`git checkout dvc.lock` restores it. The flow replaces `dvc.lock` as a whole.
 """
-SAYS = "\n## What the engines say\n"
+MESSAGES = "\n## Messages\n"

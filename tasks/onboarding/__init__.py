@@ -1,1 +1,1 @@
-"""A card for a new data set, inferred from its files."""
+"""Dataset cards for new data, inferred from its files."""

@@ -1,1 +1,1 @@
-"""Schemas of the raw data, and the summaries that they check."""
+"""Schemas for the raw data, and the summary tables that they check."""

@@ -1,6 +1,5 @@
-"""From a folder to a report with the right names, by one command and one line."""
+"""Your own data: one command, one line in params.yaml, then the pipeline."""
 
-import shutil
 import subprocess
 import sys
 
@@ -19,7 +18,7 @@ NAMES = np.array(["zero", "one", "two"])
 
 @pytest.fixture
 def project(tmp_path, params, monkeypatch):
-    """A project without data, in whose folder the test is."""
+    """A project without data, as the working directory."""
     params["train"]["variants"] = {
         "scratch_sgd": params["train"]["variants"]["scratch_sgd"]
     }
@@ -32,7 +31,7 @@ def project(tmp_path, params, monkeypatch):
 
 @pytest.fixture
 def words(project, digits):
-    """An .npz of digits called by words: 0, 1 and 2 of the small data set."""
+    """An .npz file: the digits 0, 1 and 2 of the small data set, labelled by words."""
     labels = digits["train-labels-idx1-ubyte"]
     few = labels < len(NAMES)
     np.savez_compressed(
@@ -48,18 +47,13 @@ def run(monkeypatch, step, *arguments):
     step.main()
 
 
-def test_all_reports_of_ones_own_data_have_its_names(
-    project, words, monkeypatch, capsys
-):
+def test_reports_have_the_class_names_of_the_data(project, words, monkeypatch, capsys):
     new_dataset.new_dataset(words, None, force=False)
-    said = capsys.readouterr().out.splitlines()
-    sheet = "datasets/some_words.yaml"
-    assert said[-2:] == [
-        f"{sheet} is written; read it, and put this line into params.yaml:",
-        "dataset: some_words",
-    ]
+    *_, wrote, line = capsys.readouterr().out.splitlines()
+    assert "datasets/some_words.yaml" in wrote
+    assert line == "dataset: some_words"
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("dataset: mnist", said[-1]))
+    (project / "params.yaml").write_text(text.replace("dataset: mnist", line))
 
     for step in (download, validate, normalize, baseline):
         run(monkeypatch, step)
@@ -72,7 +66,7 @@ def test_all_reports_of_ones_own_data_have_its_names(
     assert set(confusion["actual"]) == set(confusion["predicted"]) == names
     assert set(pd.read_csv("reports/classes.csv")["label"]) == names
     predictions = pd.read_csv("reports/predictions.csv")
-    # Those that the pipeline was given last, before the test images.
+    # The validation images come right before the test images.
     archive = np.load(words)
     count, last = len(archive["labels"]), len(predictions)
     test = count // 6
@@ -86,46 +80,64 @@ def test_all_reports_of_ones_own_data_have_its_names(
     assert "Some Words" in page
 
 
-def test_a_sheet_is_replaced_only_by_force(project, words):
+def test_card_is_replaced_only_with_force(project, words):
     new_dataset.new_dataset(words, "mine", force=False)
-    (project / "datasets" / "mine.yaml").write_text("polished by hand")
+    (project / "datasets" / "mine.yaml").write_text("edited by hand")
 
-    with pytest.raises(BadInput, match="datasets/mine.yaml is there already; .*--forc"):
+    with pytest.raises(BadInput, match="datasets/mine.yaml exists; .*--force"):
         new_dataset.new_dataset(words, "mine", force=False)
-    assert (project / "datasets" / "mine.yaml").read_text() == "polished by hand"
+    assert (project / "datasets" / "mine.yaml").read_text() == "edited by hand"
     new_dataset.new_dataset(words, "mine", force=True)
     assert "images:" in (project / "datasets" / "mine.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["Mine", "../mine", "a b", "1"])
-def test_a_name_must_be_a_word(project, words, name):
-    with pytest.raises(BadInput, match="can't be the name of a data sheet; give one"):
+def test_invalid_name_is_refused(project, words, name):
+    with pytest.raises(BadInput, match="name of a dataset card"):
         new_dataset.new_dataset(words, name, force=False)
 
 
-def test_the_command_writes_into_the_project_from_wherever_it_is_called(tmp_path):
-    for name in ("flows", "tasks"):
-        shutil.copytree(ROOT / name, tmp_path / "project" / name)
-    (tmp_path / "project" / "own").mkdir()
+def test_missing_data_is_refused(project):
+    with pytest.raises(BadInput, match="gone is neither a folder nor an .npz file"):
+        new_dataset.new_dataset("gone", None, force=False)
+    assert not list((project / "datasets").iterdir())
+
+
+def test_command_writes_into_the_project_from_any_folder(project, monkeypatch, capsys):
+    (project / "own").mkdir()
     images = np.random.default_rng(0).integers(0, 256, (90, 4, 4), np.uint8)
-    np.savez(tmp_path / "project/own/a.npz", X=images, y=np.arange(90) % 2)
+    np.savez(project / "own" / "a.npz", X=images, y=np.arange(90) % 2)
+    monkeypatch.setattr(new_dataset, "ROOT", project)
+    monkeypatch.chdir(project / "own")
 
-    def end(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "flows.new_dataset", *arguments],
-            cwd=tmp_path / "project" / "own",
-            env={"PYTHONPATH": str(tmp_path / "project")},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+    run(monkeypatch, new_dataset, "./a.npz", "--name", "noise")
 
-    done = end("./a.npz", "--name", "noise")
-    assert (done.returncode, done.stderr) == (0, "")
-    sheet = yaml.safe_load((tmp_path / "project/datasets/noise.yaml").read_text())
-    assert sheet["download"]["sources"] == ["own/a.npz"]
-    gone = end("gone")
-    assert gone.returncode == 1
-    assert gone.stderr.endswith(
-        "own/gone is neither a folder nor an .npz file, nor sklearn:digits.\n"
+    card = yaml.safe_load((project / "datasets" / "noise.yaml").read_text())
+    assert card["download"]["sources"] == ["own/a.npz"]
+    assert capsys.readouterr().out.endswith("dataset: noise\n")
+
+
+def test_data_outside_the_project_has_an_absolute_path(
+    project, words, monkeypatch, tmp_path_factory
+):
+    monkeypatch.setattr(new_dataset, "ROOT", tmp_path_factory.mktemp("elsewhere"))
+
+    run(monkeypatch, new_dataset, words, "--name", "noise")
+
+    (card,) = new_dataset.ROOT.glob("datasets/*.yaml")
+    sources = yaml.safe_load(card.read_text())["download"]["sources"]
+    assert sources == [str(project / words)]
+
+
+@pytest.mark.slow
+def test_command_reports_missing_data_in_one_line():
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.new_dataset", "gone"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
     )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "gone is neither a folder nor an .npz file" in ended.stderr

@@ -1,11 +1,11 @@
 """Run the targets under atheris: `python tests/fuzz/run.py [RUNS [TARGET ...]]`.
 
-Coverage-guided: an input that reaches new code, of the readers and of the Python that
-they use, is kept and changed further (what is compiled, such as safetensors, is not
-seen, but a crash of it is). Each target, one after the other, in a process of its own,
-starts from its corpus here and from what earlier runs left in `.fuzz/TARGET/`, where
-findings and the log `.fuzz/TARGET.log` are written too. Exit status: 0 if nothing was
-found.
+Coverage guides the fuzzer: it saves an input that reaches new code in the readers, or
+in the Python libraries that they use, and mutates it further. Compiled code such as
+safetensors has no coverage, but its crashes are found. The targets run one after
+another, each in its own process. A target starts from its corpus here and from the
+inputs that earlier runs saved in `.fuzz/TARGET/`. Findings go there too, and the log to
+`.fuzz/TARGET.log`. The exit status is 0 if nothing was found.
 """
 
 import re
@@ -16,20 +16,20 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FOUND = HERE.parent.parent / ".fuzz"
 RUNS = 1_000_000
-SECONDS, MEGABYTES = 10, 2048  # for one input, and for the process
+SECONDS, MEGABYTES = 10, 2048  # limits of one input and of the process
 MAX_BYTES = {"params": 1500, "model": 1500, "pickle": 2000, "archive": 3000}
 NAMES = sorted(path.name for path in (HERE / "corpus").iterdir() if path.is_dir())
 
 
 def fuzz(name: str, runs: str) -> None:
-    """Be the process of one target."""
-    import atexit  # noqa: PLC0415  # only here is atheris needed
+    """Run one target in this process."""
+    import atexit  # noqa: PLC0415  # atheris is needed only here
 
     import atheris  # noqa: PLC0415
 
     sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
     with atheris.instrument_imports(include=["tasks", "ruamel", "pickletools"]):
-        import pickletools  # noqa: F401, PLC0415  # the readers' own, instrumented
+        import pickletools  # noqa: F401, PLC0415  # instrumented, for a reader
 
         import targets  # noqa: PLC0415
     atexit.register(targets.remove_folder)
@@ -48,14 +48,14 @@ def fuzz(name: str, runs: str) -> None:
 
 
 def run(name: str, runs: int) -> bool:
-    """Run one target and tell how it went; True if nothing was found."""
+    """Run one target in its own process; return whether nothing was found."""
     (FOUND / name).mkdir(parents=True, exist_ok=True)
     log = FOUND / f"{name}.log"
     with log.open("w") as file:
         command = [sys.executable, __file__, "--one", name, str(runs)]
         subprocess.run(command, stdout=file, stderr=file, check=False)
-    said = log.read_text(errors="replace")
-    done = re.search(r"^Done (\d+) in (\d+) second", said, re.MULTILINE)
+    output = log.read_text(errors="replace")
+    done = re.search(r"^Done (\d+) in (\d+) second", output, re.MULTILINE)
     if done and not list((FOUND / name).glob("found-*")):
         print(f"{name}: {int(done[1]):,} inputs in {done[2]} s, nothing found")
         return True

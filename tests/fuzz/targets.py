@@ -1,7 +1,7 @@
-"""What each reader of foreign files must do with any bytes: read them, or refuse them.
+"""Fuzz targets: each reader of foreign files must read any bytes, or refuse them.
 
-A target is given bytes and returns; whatever it raises is a finding. To refuse is to
-raise BadInput with one line of bounded length that anybody may see.
+A target takes bytes and returns; any exception is a finding. Refusing means raising
+BadInput with one printable line of bounded length.
 """
 
 import gzip
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -41,142 +42,113 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": Train,
 }
 IMAGES = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-# In memory where there is such a place: a reader is asked a million times.
-PLACE = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=PLACE))
+T = TypeVar("T")
+# In memory if possible: a reader is called a million times.
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY_DISK))
+MEMBERS = frozenset({"package/data/a", "package/data/b"})
+DIGEST = hashlib.sha256(b"right").hexdigest()
 
 
 def remove_folder() -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def written(name: str, content: bytes) -> Path:
+def write(name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
 
 
-def refused(error: BadInput) -> None:
-    sentence = str(error)
-    assert sentence.isprintable(), sentence
-    assert 0 < len(sentence) < MAX_SENTENCE + 100, sentence
+def read_or_refuse(read: Callable[..., T], *args: object, **kwargs: object) -> T | None:
+    """Return what `read` returns; None if it refuses the input properly."""
+    try:
+        return read(*args, **kwargs)
+    except BadInput as error:
+        message = str(error)
+        assert message.isprintable(), message
+        assert 0 < len(message) < MAX_SENTENCE + 100, message
+        return None
 
 
 def read_idx(content: bytes) -> None:
-    path = written("values", content)
-    try:
-        values = idx.parse(content, "values")
-    except BadInput as error:
-        refused(error)
+    path = write("values", content)
+    values = read_or_refuse(idx.parse, content, "values")
+    if values is None:
         with pytest.raises(BadInput):
             idx.read(path)
-    else:
-        assert idx.to_bytes(values) == content
-        np.testing.assert_array_equal(idx.read(path), values, strict=True)
+        return
+    assert idx.to_bytes(values) == content
+    np.testing.assert_array_equal(idx.read(path), values, strict=True)
 
 
 def read_pickle(content: bytes) -> None:
-    try:
-        arrays = lesson_pickle.read(content, "pickle", shape=(2, 2))
-    except BadInput as error:
-        return refused(error)
+    arrays = read_or_refuse(lesson_pickle.read, content, "pickle", shape=(2, 2))
+    if arrays is None:
+        return
     assert tuple(arrays) == idx.FILES
     for name, values in arrays.items():
         assert idx.parse(idx.to_bytes(values), name).shape == values.shape
-    return None
 
 
 def read_model(content: bytes) -> None:
-    path = written("model.safetensors", content)
-    try:
-        model = model_file.load(path)
-    except BadInput as error:
-        return refused(error)
+    model = read_or_refuse(model_file.load, write("model.safetensors", content))
+    if model is None:
+        return
     if model.description.form.shape == IMAGES.shape[1:]:
-        logs = model.log_probabilities(IMAGES)
-        assert np.isfinite(logs).all()
-    model_file.save(model, folder / "again.safetensors")
-    again = model_file.load(folder / "again.safetensors")
-    assert again.description == model.description
-    return None
+        assert np.isfinite(model.log_probabilities(IMAGES)).all()
+    copy = folder / "copy.safetensors"
+    model_file.save(model, copy)
+    assert model_file.load(copy).description == model.description
 
 
 def read_params(content: bytes) -> None:
-    path = written("params.yaml", content)
+    path = write("params.yaml", content)
     named = [name for name in SECTIONS if name.encode() in content]
     for name in named or ["train"]:
-        section = SECTIONS[name]
-        try:
-            values = params.load(name, section, path)
-        except BadInput as error:
-            refused(error)
-        else:
-            again = section.model_validate(values.model_dump())
-            assert again == values
+        values = read_or_refuse(params.load, name, SECTIONS[name], path)
+        if values is not None:
+            assert SECTIONS[name].model_validate(values.model_dump()) == values
             repr(values)
 
 
 def read_npy(content: bytes) -> None:
-    path = written("train-images.npy", content)
-    whole = b"".join([splits_of(np.zeros(2, np.uint8)), b""])
-    written("train-labels.npy", whole)
-    try:
-        split = splits.load(folder, "train")
-    except BadInput as error:
-        return refused(error)
+    path = write("train-images.npy", content)
+    np.save(folder / "train-labels.npy", np.zeros(2, np.uint8))
+    split = read_or_refuse(splits.load, folder, "train")
+    if split is None:
+        return
     assert path.stat().st_size == splits.HEADER_BYTES + split.images.size
     assert split.images.shape[0] == len(split.labels)
     split.images.sum()
-    return None
-
-
-def splits_of(values: np.ndarray) -> bytes:
-    path = folder / "written.npy"
-    np.save(path, values)
-    return path.read_bytes()
 
 
 def read_facts(content: bytes) -> None:
-    written("facts.json", content)
-    try:
-        facts = splits.load_facts(folder)
-    except BadInput as error:
-        return refused(error)
+    write("facts.json", content)
+    facts = read_or_refuse(splits.load_facts, folder)
+    if facts is None:
+        return
     assert np.isfinite(facts.scale.standardize(IMAGES)).all()
     assert 2 <= len(set(facts.classes)) == len(facts.classes)
-    return None
-
-
-WANTED = frozenset({"package/data/a", "package/data/b"})
 
 
 def read_archive(content: bytes) -> None:
-    """A tar archive, and what any bytes are as a gzip file."""
-    try:
-        found = archives.members(content, WANTED, "archive")
-    except BadInput as error:
-        refused(error)
-    else:
-        assert found.keys() <= WANTED
+    """Read the bytes as a tar archive, and as a gzip file."""
+    found = read_or_refuse(archives.members, content, MEMBERS, "archive")
+    if found is not None:
+        assert found.keys() <= MEMBERS
         assert sum(map(len, found.values())) <= 2 * len(content)
-    try:
-        plain = archives.gunzip(content, 10_000, "gzip")
-    except BadInput as error:
-        return refused(error)
-    assert len(plain) <= 10_000
-    assert plain == gzip.decompress(content)
-    return None
-
-
-DIGEST = hashlib.sha256(b"right").hexdigest()
+    plain = read_or_refuse(archives.gunzip, content, 10_000, "gzip")
+    if plain is not None:
+        assert len(plain) <= 10_000
+        assert plain == gzip.decompress(content)
 
 
 def read_download(content: bytes) -> None:
-    """Bytes that a mirror serves under the name of a file of the data set."""
-    try:
-        assert fetch._verified(content, "https://host/file.gz", DIGEST) == b"right"
-    except BadInput as error:
-        refused(error)
+    """Verify bytes that a mirror serves as a file of the data set."""
+    url = "https://host/file.gz"
+    plain = read_or_refuse(fetch._verified, content, url, DIGEST)
+    assert plain in {None, b"right"}
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

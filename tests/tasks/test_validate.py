@@ -1,4 +1,4 @@
-"""Good data pass, and each single corruption fails with its own message."""
+"""Valid data passes, and each corruption fails with its own message."""
 
 import json
 import sys
@@ -13,14 +13,14 @@ from conftest import KIND, RANGES
 
 from tasks.dataset.splits import Split
 from tasks.runtime.params import BadInput
-from tasks.validate import Report, Validate, complaint, main, validate
+from tasks.validate import Report, Validate, failure_message, main, validate
 
 REPORT = Path("reports/validation.json")
 
 
 @dataclass
 class Data:
-    """The four arrays, to be spoilt by a test."""
+    """The four arrays; a test corrupts them."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -35,7 +35,7 @@ def data(digits: dict[str, np.ndarray]) -> Data:
 
 @pytest.fixture
 def section(card: dict) -> dict:
-    """The real dataset card, changed to what scikit-learn's digits are."""
+    """MNIST's limits, changed to the ranges of the small digits."""
     return card["validate"] | RANGES
 
 
@@ -52,7 +52,7 @@ def check(section: dict) -> Callable[[Data], Report]:
     return check
 
 
-def test_good_data_pass_and_are_described(data, check):
+def test_valid_data_passes_and_is_summarized(data, check):
     report = check(data)
     assert report.passed
     assert report.failed == {}
@@ -62,110 +62,110 @@ def test_good_data_pass_and_are_described(data, check):
         "images": 300,
         "distinct": 300,
         "leaks": 0,
-        "mean_ink_min": 33.9796,
-        "mean_ink_max": 72.2411,
-        "lit_share_min": 0.1837,
-        "lit_share_max": 0.4477,
+        "mean_pixel_min": 33.9796,
+        "mean_pixel_max": 72.2411,
+        "foreground_share_min": 0.1837,
+        "foreground_share_max": 0.4477,
         "brightest_min": 224,
         "brightest_max": 255,
         "per_class": [30, 29, 30, 29, 31, 32, 29, 29, 29, 32],
     }
 
 
-def pixels_of_four_bytes(data: Data) -> None:
+def int32_pixels(data: Data) -> None:
     data.train_images = data.train_images.astype(np.int32)
 
 
-def labels_of_eight_bytes(data: Data) -> None:
+def int64_labels(data: Data) -> None:
     data.test_labels = data.test_labels.astype(np.int64)
 
 
-def a_column_of_pixels_cut_off(data: Data) -> None:
+def narrow_images(data: Data) -> None:
     data.test_images = data.test_images[:, :, :27]
 
 
-def labels_one_hot(data: Data) -> None:
+def one_hot_labels(data: Data) -> None:
     data.train_labels = np.eye(10, dtype=np.uint8)[data.train_labels]
 
 
-def an_image_missing_with_its_label(data: Data) -> None:
+def missing_image_and_label(data: Data) -> None:
     data.train_images = data.train_images[:-1]
     data.train_labels = data.train_labels[:-1]
 
 
-def a_label_missing(data: Data) -> None:
+def missing_label(data: Data) -> None:
     data.test_labels = data.test_labels[:-1]
 
 
-def a_label_of_ten(data: Data) -> None:
+def unknown_label(data: Data) -> None:
     data.train_labels[5] = 10
 
 
-def a_class_taken_for_another(data: Data) -> None:
+def class_labelled_as_another(data: Data) -> None:
     data.test_labels[data.test_labels == 8] = 9
 
 
-def an_image_blank(data: Data) -> None:
+def blank_image(data: Data) -> None:
     data.train_images[7] = 0
 
 
-def an_image_washed_out(data: Data) -> None:
+def dim_image(data: Data) -> None:
     data.test_images[2] = np.minimum(data.test_images[2], 200)
 
 
-def an_image_of_too_much_ink(data: Data) -> None:
+def image_with_a_high_mean(data: Data) -> None:
     data.train_images[8][data.train_images[8] > 0] = 255
 
 
-def an_image_of_too_few_pixels(data: Data) -> None:
+def image_with_few_foreground_pixels(data: Data) -> None:
     data.train_images[6] = 0
     data.train_images[6, :4] = 255
 
 
-def an_image_twice(data: Data) -> None:
+def repeated_image(data: Data) -> None:
     data.train_images[9] = data.train_images[3]
 
 
-def a_test_image_in_the_training_set(data: Data) -> None:
+def leaked_test_image(data: Data) -> None:
     data.test_images[4] = data.train_images[11]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "rule", "failures"),
+    ("corrupt", "rule", "failures"),
     [
         (
-            pixels_of_four_bytes,
+            int32_pixels,
             "pixels and labels are uint8",
             [("dtype", "train", "images", "int32")],
         ),
         (
-            labels_of_eight_bytes,
+            int64_labels,
             "pixels and labels are uint8",
             [("dtype", "test", "labels", "int64")],
         ),
         (
-            a_column_of_pixels_cut_off,
+            narrow_images,
             "an image has the shape (28, 28), a label ()",
             [("shape", "test", "images", "(28, 27)")],
         ),
         (
-            labels_one_hot,
+            one_hot_labels,
             "an image has the shape (28, 28), a label ()",
             [("shape", "train", "labels", "(10,)")],
         ),
         (
-            an_image_missing_with_its_label,
+            missing_image_and_label,
             "files of train have 1400 entries, of test 300",
             [("count", "train", "images", 1399), ("count", "train", "labels", 1399)],
         ),
         (
-            a_label_missing,
+            missing_label,
             "files of train have 1400 entries, of test 300",
             [("count", "test", "labels", 299)],
         ),
-        (a_label_of_ten, "a label is 0 to 9", [("label", "train", 5, 10)]),
+        (unknown_label, "a label is 0 to 9", [("label", "train", 5, 10)]),
         (
-            a_class_taken_for_another,
+            class_labelled_as_another,
             "a class's share of its split is 0.09 to 0.11",
             [
                 ("class_share", "test", 8, 0),
@@ -173,34 +173,36 @@ def a_test_image_in_the_training_set(data: Data) -> None:
             ],
         ),
         (
-            an_image_washed_out,
+            dim_image,
             "an image's brightest pixel is 220 to 255",
             [("brightest", "test", 2, 200)],
         ),
         (
-            an_image_of_too_much_ink,
+            image_with_a_high_mean,
             "an image's mean pixel is 30 to 80",
-            [("mean_ink", "train", 8, pytest.approx(342 / 784 * 255))],
+            [("mean_pixel", "train", 8, pytest.approx(342 / 784 * 255))],
         ),
         (
-            an_image_of_too_few_pixels,
+            image_with_few_foreground_pixels,
             "an image's share of pixels above 0 is 0.18 to 0.5",
-            [("lit_share", "train", 6, pytest.approx(4 / 28))],
+            [("foreground_share", "train", 6, pytest.approx(4 / 28))],
         ),
         (
-            an_image_twice,
+            repeated_image,
             "no image is twice in its split",
             [("repeats", "train", 9, 3)],
         ),
         (
-            a_test_image_in_the_training_set,
+            leaked_test_image,
             "no test image is in the training set",
             [("leaks", "test", 4, 11)],
         ),
     ],
 )
-def test_each_corruption_fails_with_its_own_message(data, check, spoil, rule, failures):
-    spoil(data)
+def test_each_corruption_fails_with_its_own_message(
+    data, check, corrupt, rule, failures
+):
+    corrupt(data)
     report = check(data)
     assert not report.passed
     assert {failure.pop("rule") for failure in report.failures} == {rule}
@@ -208,10 +210,15 @@ def test_each_corruption_fails_with_its_own_message(data, check, spoil, rule, fa
     assert report.failed == {failures[0][0]: len(failures)}
 
 
-def test_a_blank_image_breaks_the_ranges_of_ink_too(data, check):
-    an_image_blank(data)
+def test_blank_image_also_breaks_the_pixel_ranges(data, check):
+    blank_image(data)
     report = check(data)
-    assert report.failed == {"blank": 1, "mean_ink": 1, "lit_share": 1, "brightest": 1}
+    assert report.failed == {
+        "blank": 1,
+        "mean_pixel": 1,
+        "foreground_share": 1,
+        "brightest": 1,
+    }
     assert report.failures[0] == {
         "check": "blank",
         "rule": "no image is blank",
@@ -221,16 +228,16 @@ def test_a_blank_image_breaks_the_ranges_of_ink_too(data, check):
     }
 
 
-def test_all_faults_are_reported_at_once_with_row_and_value(data, check):
-    for spoil in (
-        a_column_of_pixels_cut_off,
-        an_image_missing_with_its_label,
-        a_label_of_ten,
-        an_image_blank,
-        an_image_of_too_much_ink,
-        an_image_twice,
+def test_all_failures_are_reported_at_once_with_row_and_value(data, check):
+    for corrupt in (
+        narrow_images,
+        missing_image_and_label,
+        unknown_label,
+        blank_image,
+        image_with_a_high_mean,
+        repeated_image,
     ):
-        spoil(data)
+        corrupt(data)
     found = [
         tuple(failure[key] for key in failure if key != "rule")
         for failure in check(data).failures
@@ -241,26 +248,34 @@ def test_all_faults_are_reported_at_once_with_row_and_value(data, check):
         ("shape", "test", "images", "(28, 27)"),
         ("label", "train", 5, 10),
         ("blank", "train", 7, True),
-        ("mean_ink", "train", 7, 0),
-        ("mean_ink", "train", 8, pytest.approx(342 / 784 * 255)),
-        ("lit_share", "train", 7, 0),
+        ("mean_pixel", "train", 7, 0),
+        ("mean_pixel", "train", 8, pytest.approx(342 / 784 * 255)),
+        ("foreground_share", "train", 7, 0),
         ("brightest", "train", 7, 0),
         ("repeats", "train", 9, 3),
     ]
 
 
-def test_a_split_that_cannot_be_read_is_not_described(data, check):
-    labels_one_hot(data)
+def test_all_failures_of_a_check_are_counted_but_only_the_first_are_listed(data, check):
+    data.train_labels[:1000] = 10
+    report = check(data)
+    assert report.failed["label"] == 1000
+    rows = [case["row"] for case in report.failures if case["check"] == "label"]
+    assert rows == list(range(20))
+
+
+def test_split_with_a_wrong_format_is_not_summarized(data, check):
+    one_hot_labels(data)
     assert list(check(data).splits) == ["test"]
 
 
-def test_a_complaint_is_one_sentence_with_the_counts_and_the_first_failure(data, check):
-    an_image_of_too_much_ink(data)
-    an_image_twice(data)
-    assert complaint(check(data)) == (
+def test_failure_message_has_counts_and_the_first_failure(data, check):
+    image_with_a_high_mean(data)
+    repeated_image(data)
+    assert failure_message(check(data)) == (
         "data/raw breaks its dataset card; failures by check: "
-        "mean_ink 1, repeats 1; the first: an image's mean pixel is 30 to 80, but in "
-        "split train, row 8 `mean_ink` is 111.237; see reports/validation.json."
+        "mean_pixel 1, repeats 1; the first: an image's mean pixel is 30 to 80, but in "
+        "split train, row 8 `mean_pixel` is 111.237; see reports/validation.json."
     )
 
 
@@ -272,7 +287,7 @@ def project(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A project's folder with the small data set, as the working directory."""
+    """The project with the small data set, as the working directory."""
     (tmp_path / "data").mkdir()
     raw.rename(tmp_path / "data" / "raw")
     (tmp_path / "params.yaml").write_text("dataset: mnist")
@@ -285,7 +300,7 @@ def project(
 
 
 @pytest.mark.usefixtures("project")
-def test_the_step_writes_its_report_the_same_each_time(data, check, capsys):
+def test_step_writes_the_same_report_each_time(data, check, capsys):
     main()
     first = REPORT.read_bytes()
     main()
@@ -294,10 +309,10 @@ def test_the_step_writes_its_report_the_same_each_time(data, check, capsys):
     assert capsys.readouterr().out.startswith("train 1400, test 300; every image")
 
 
-def test_the_step_writes_its_report_before_it_stops_the_pipeline(project):
+def test_step_writes_its_report_before_it_fails(project):
     path = project / "data" / "raw" / "train-labels-idx1-ubyte"
     content = bytearray(path.read_bytes())
-    content[8 + 5] = 10  # after the header's 8 bytes
+    content[8 + 5] = 10  # after the header of 8 bytes
     path.write_bytes(content)
     with pytest.raises(BadInput, match="in split train, row 5 `label` is 10; see"):
         main()
