@@ -21,9 +21,10 @@ from tasks.dataset import splits
 from tasks.modeling import devices
 from tasks.runtime import cli
 from tasks.runtime.params import load
-from tasks.training import networks, optimizers
+from tasks.training import networks
 from tasks.training.loop import Data, Training
 from tasks.training.losses import METHODS
+from tasks.training.optimizers import Optimizer
 from tasks.training.settings import Layer, Train, Variant
 
 BATCH_SIZE = 64
@@ -43,11 +44,11 @@ def ours(
 
     def epoch() -> torch.Tensor:
         network = networks_from(variant.layer, inputs).to(device)
-        update = optimizers.build(
-            variant.update, network.parameters(), variant.learning_rate
+        optimizer = Optimizer(
+            variant.update, list(network.parameters()), variant.learning_rate
         )
         order = torch.Generator().manual_seed(SEED)
-        training = Training(network, METHODS[variant.gradient], update, order)
+        training = Training(network, METHODS[variant.gradient], optimizer, order)
         training.descend(data, BATCH_SIZE)
         return networks.tensors(network)["weights"]
 

@@ -1,8 +1,8 @@
-"""The steps of the lesson, and the small libraries that they share.
+"""The steps of the lesson, and the libraries that they share.
 
-Here is only how a step that `python -m` starts may end before it has begun: to import
-its libraries takes a second or two, and nothing is open yet. `tasks.runtime.cli`
-takes over from there. No result depends on it, so no stage does.
+Importing a step's libraries takes a second or two. This module handles interruptions
+until then; `tasks.runtime.cli` takes over when the step starts. Results do not depend
+on it, so stages don't either.
 """
 
 import os
@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+# Messages of compiled libraries, and of Python itself, when memory runs out.
 NO_MEMORY = (
     "cannot allocate memory",
     "error return without exception set",
@@ -19,11 +20,10 @@ NO_MEMORY = (
 )
 
 
-def _follow_the_engine() -> None:
-    """End with the engine that runs this process as a stage, however it ends.
+def _end_with_engine() -> None:
+    """Let a stage end when its engine ends, even if that is killed (only on Linux).
 
-    `dvc repro` that is killed leaves its stage running, which would write into a
-    checkout that the next run takes for its own. (Linux alone can tell.)
+    A stage that outlives `dvc repro` would write while the next run is at work.
     """
     if "DVC_STAGE" not in os.environ or not hasattr(os, "pidfd_open"):
         return
@@ -31,43 +31,34 @@ def _follow_the_engine() -> None:
     import threading  # noqa: PLC0415
 
     ends = select.poll()
-    parent = os.getppid()
+
+    def wait() -> None:
+        ends.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     with suppress(OSError):
-        # The engine is the parent of the shell that it starts, if not of this process.
-        for process in (parent, _parent(parent)):
+        # The engine is this process's parent, or the parent of the shell between them.
+        # In proc(5), a program's name is in brackets and may contain anything.
+        status = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8")
+        grandparent = int(status.rpartition(")")[2].split()[1])
+        for process in (os.getppid(), grandparent):
             ends.register(os.pidfd_open(process), select.POLLIN)
-
-        def wait() -> None:
-            ends.poll()
-            os.kill(os.getpid(), signal.SIGTERM)
-
         threading.Thread(target=wait, daemon=True).start()
-
-
-def _parent(process: int) -> int:
-    """Return the parent of a process, as Linux's proc(5) has it."""
-    status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    # The name of the program, in brackets, may hold anything.
-    return int(status.rpartition(")")[2].split()[1])
 
 
 def _out_of_memory(
     error_type: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Say in one sentence that there is no memory for a library; else what Python does.
-
-    Only compiled libraries know that they could not be loaded, each in its own words,
-    and Python itself may not know any more what it failed of.
-    """
-    words = str(error).lower()
-    if isinstance(error, MemoryError) or any(sign in words for sign in NO_MEMORY):
+    """Report missing memory in one sentence, and other errors as Python does."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
         name = sys.argv[0].rpartition("/")[2].removesuffix(".py")
         print(f"tasks.{name}: out of memory; close other programs.", file=sys.stderr)
     else:
         sys.__excepthook__(error_type, error, trace)
 
 
-if sys.argv[0] == "-m":  # a step is about to be found
+if sys.argv[0] == "-m":  # `python -m tasks.<step>` is about to import the step
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.excepthook = _out_of_memory
-    _follow_the_engine()
+    _end_with_engine()

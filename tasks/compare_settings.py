@@ -1,9 +1,9 @@
-"""Say which settings of a sweep did best: a table, a figure, and how to run them.
+"""Compare the settings of a sweep: a table, a figure, and how to run the best.
 
-Reads `points.yaml` and the trial of each of its points. Writes a CSV file (mean and
-standard deviation of the accuracy in validation, and how many trainings diverged, for
-each variant, learning rate and batch size) and a figure of it, an SVG file. The test
-set is not used.
+Reads `points.yaml` and the trial of each point. Writes a CSV file (mean and standard
+deviation of the accuracy in validation, and how many trainings diverged, for each
+variant, learning rate and batch size) and its figure, an SVG file. The test set is not
+used.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,11 @@ from tasks.runtime import cli, files
 from tasks.runtime.params import load
 from tasks.training.settings import Train
 from tasks.trials import trial
-from tasks.trials.trial import Trial
+from tasks.trials.trial import TRIALS, Trial
 from tasks.tuning import grid, ranking
 from tasks.tuning.grid import Point
 
 POINTS = Path("points.yaml")
-TRIALS = Path("trials")
 
 
 def compare_settings(
@@ -41,8 +40,8 @@ def main() -> None:
     parser.add_argument("table", metavar="TABLE", type=Path, help="the CSV to write")
     parser.add_argument("figure", metavar="FIGURE", type=Path, help="the SVG to write")
     paths = parser.parse_args()
-    points = grid.read(POINTS)
     train = load("train", Train)
+    points = grid.read(POINTS)
     trials = {
         point: trial.load(TRIALS / f"{name}.json") for name, point in points.items()
     }

@@ -1,10 +1,9 @@
-"""Get the data: four files in the IDX format, from the first source that has them.
+"""Download the data: four files in the IDX format, from the first source that has them.
 
 Reads the sections `download` and `images` of the dataset card; writes the four
-uncompressed files to `data/raw`. Each is known by its SHA-256, so that whatever source
-serves, the same bytes arrive, be they only made here of images that are kept otherwise
-(`tasks.sources.convert`). A transfer that broke off is continued by the next run, from
-`data/.partial`.
+uncompressed files to `data/raw`. Each must have its SHA-256, so every source gives the
+same bytes, also one whose images are first converted (`tasks.sources.convert`). The
+next run resumes a broken transfer from `data/.partial`.
 """
 
 import hashlib
@@ -24,12 +23,11 @@ from tasks.sources.http import Unavailable
 
 RAW = Path("data/raw")
 
-Text = Annotated[str, Field(min_length=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 def _without_secrets(source: str) -> str:
-    """Refuse a password or a token: git and dvc.lock would keep it for good."""
+    """Refuse a password or a token, which git and dvc.lock would keep."""
     address = source.partition("://")[2]
     if "@" in address or "?" in address:
         raise PydanticCustomError(
@@ -40,19 +38,19 @@ def _without_secrets(source: str) -> str:
     return source
 
 
-Source = Annotated[Text, AfterValidator(_without_secrets)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(_without_secrets)]
 
 
 class Download(Settings):
-    """Section `download`: what to get, and from where.
+    """Section `download`: the files, and where they come from.
 
     Attributes:
-        sources: tried in this order; what one may be is said in `tasks.sources.fetch`,
-            or with a `bundle` in `tasks.sources.convert`.
-        timeout: seconds without an answer before a source is given up.
+        sources: tried in this order; see `tasks.sources.fetch`, or
+            `tasks.sources.convert` if there is a `bundle`.
+        timeout: seconds without an answer.
         sha256: file name -> hash of the uncompressed file.
-        max_bytes: of the largest file, where it is larger than any of MNIST's.
-        bundle: how the files are made of sources that have not the files themselves.
+        max_bytes: of the largest file, if it is larger than any of MNIST's.
+        bundle: how sources in another format are converted.
     """
 
     sources: Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
@@ -63,26 +61,25 @@ class Download(Settings):
 
 
 def download(settings: Download, folder: Path, spec: DatasetSpec | None = None) -> str:
-    """Put the four files into `folder`, all of them or none, and say who served them.
-
-    Args:
-        settings: what to get.
-        folder: where to.
-        spec: of the images; only a converted source is preprocessed to it.
+    """Write the four files to `folder`, all or none; `spec` is of converted images.
 
     Returns:
-        The source that served; `folder` itself if it had the files already.
+        The source used; `folder` itself if it already has the files.
 
     Raises:
-        Unavailable: no source served, and one may do so later.
+        Unavailable: no source has the files, but one may have them later.
         BadInput: no source has the files, or `folder` holds something else.
     """
-    _refuse_strangers(folder)
-    if _present(settings, folder):
-        print(f"{folder}: the four files are there already.")
+    if others := {path.name for path in folder.glob("*")} - set(idx.FILES):
+        names = ", ".join(sorted(others))
+        raise BadInput(f"{folder} holds other files ({names}); remove them.")
+    if all(
+        _has_hash(folder / name, digest) for name, digest in settings.sha256.items()
+    ):
+        print(f"{folder}: the four files are already there.")
         return str(folder)
     partial = folder.parent / ".partial"
-    source, contents = _first(settings, spec, partial)
+    source, contents = _from_first(settings, spec, partial)
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     shutil.rmtree(partial, ignore_errors=True)
@@ -90,36 +87,41 @@ def download(settings: Download, folder: Path, spec: DatasetSpec | None = None) 
     return source
 
 
-def _first(
+def _has_hash(path: Path, sha256: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _from_first(
     settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> tuple[str, fetch.Files]:
-    """Return the first source that serves, with the files; print why others did not."""
+    """Return the first source that has the files, and the files."""
     failures: list[BadInput] = []
     for source in settings.sources:
         try:
             return source, _fetch(source, settings, spec, partial)
         except BadInput as failure:
-            print(f"passed over: {failure}")
+            print(f"skipped: {failure}")
             failures.append(failure)
-    later = any(isinstance(failure, Unavailable) for failure in failures)
     reasons = "; ".join(str(failure).rstrip(".") for failure in failures)
-    advice = "try again later, or name" if later else "name"
-    changed = any(Path(source).exists() for source in settings.sources)
-    anew = ", or write it anew: `python -m flows.new_dataset FOLDER --force`"
-    raise (Unavailable if later else BadInput)(
-        f"no source has the data: {reasons}; {advice} another one under "
-        f"`download.sources` of the dataset card{anew if changed else ''}."
-    )
+    later = any(isinstance(failure, Unavailable) for failure in failures)
+    advice = "Try again later, or name" if later else "Name"
+    advice += " another one under `download.sources` of the dataset card"
+    if any(Path(source).exists() for source in settings.sources):
+        advice += ", or rewrite it: `python -m flows.new_dataset FOLDER --force`"
+    error_type = Unavailable if later else BadInput
+    raise error_type(f"No source has the data: {reasons}. {advice}.")
 
 
 def _fetch(
     source: str, settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> fetch.Files:
-    """Return the four files of one source, taken as they are or made of a bundle."""
+    """Return the four files of one source, converted if there is a `bundle`."""
     if settings.bundle is None or spec is None:
-        most = settings.max_bytes or 0
         return fetch.fetch_files(
-            source, settings.sha256, settings.timeout, partial, most
+            source, settings.sha256, settings.timeout, partial, settings.max_bytes or 0
         )
     contents, notes = convert.to_idx_files(
         source, settings.bundle, spec, settings.sha256
@@ -129,34 +131,13 @@ def _fetch(
     return contents
 
 
-def _present(settings: Download, folder: Path) -> bool:
-    """Return whether every file is in `folder` with its own hash."""
-    for name, wanted in settings.sha256.items():
-        path = folder / name
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-                return False
-    return True
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Raise BadInput if `folder` has files that are not the step's own."""
-    strangers = {path.name for path in folder.glob("*")} - set(idx.FILES)
-    if strangers:
-        names = ", ".join(sorted(strangers))
-        raise BadInput(f"{folder} holds {names}, not of the data set; remove it.")
-
-
 def main() -> None:
-    """Download as the dataset card says."""
+    """Download what the dataset card names."""
     cli.parser(__doc__).parse_args()
     card = dataset_card.selected()
     settings = load("download", Download, card)
-    download(
-        settings, RAW, load("images", DatasetSpec, card) if settings.bundle else None
-    )
+    spec = load("images", DatasetSpec, card) if settings.bundle else None
+    download(settings, RAW, spec)
 
 
 if __name__ == "__main__":

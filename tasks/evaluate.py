@@ -1,20 +1,20 @@
-"""Measure every model, choose the best on validation, and test that one alone.
+"""Measure every model, choose the best on validation, and test only that one.
 
 Reads `data/normalized/` and `models/`. Writes, under `reports/`:
 
-- `metrics.json`: the scalar metrics of each model on train and validation, and what
-  becomes of its predictions when the less certain are set aside; the best model on
-  validation, its metrics on the test set (read for no other model), and how far the
-  updates by hand agree with the optimizer's;
-- `classes.csv`: precision and recall of each class, by model and split;
-- `confusion.csv`: how often which class was taken for which, by model and split;
-- `calibration.csv`: how sure each model is and how often it is right then, on
-  validation;
+- `metrics.json`: the scalar metrics of each model on train and validation, and of the
+  predictions that remain when uncertain ones are set aside; the best model on
+  validation and its metrics on the test set (read for no other model); and how far the
+  updates by hand agree with torch's optimizers;
+- `classes.csv`: precision and recall by model, split and class;
+- `confusion.csv`: number of images by model, split, true and predicted class;
+- `calibration.csv`: confidence and accuracy on validation, by model and bin;
 - `predictions.csv`: each model's prediction and its probability, by validation image.
 
-Classes stand there by their names.
+The tables hold the names of the classes, not their labels.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from tasks.runtime.params import BadInput, load
 
 NORMALIZED = Path("data/normalized")
 REPORTS = Path("reports")
-# The updates by hand, and the optimizers that they are.
+# Each update by hand, and the optimizer of torch that computes the same.
 BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
 
 
@@ -42,13 +42,24 @@ class Evaluate(ErrorLimit):
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` returns: the content of metrics.json, and four tables."""
+    """The content of metrics.json, and the tables by name."""
 
     metrics: dict[str, Any]
-    classes: pd.DataFrame
-    confusion: pd.DataFrame
-    calibration: pd.DataFrame
-    predictions: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+
+
+class Measured(NamedTuple):
+    """One model's predictions on one split, (N,), and their metrics."""
+
+    predictions: Any
+    right: Any
+    probabilities: Any
+    confusion: Any  # (classes, classes)
+    summary: dict[str, float]
+
+
+# By name of the model and of the split.
+Results = Mapping[tuple[str, str], Measured]
 
 
 def evaluate(
@@ -58,169 +69,126 @@ def evaluate(
 ) -> Evaluation:
     """Measure `trained` on train and validation, and the best of them on test.
 
-    The best has the highest accuracy on validation; of several, the first.
+    The best has the highest accuracy on validation; if several have, the first.
 
     Raises:
-        BadInput: an image has a label that the models do not know.
+        BadInput: an image has a label that is not a class of the models.
     """
-    class_names = next(iter(trained.values())).description.classes
-    _refuse_unknown_labels(len(class_names), splits_by_name)
-    valid = splits_by_name["valid"]
-    names = np.array(class_names)
-    figures: dict[str, dict[str, Any]] = {name: {} for name in trained}
-    counts: dict[tuple[str, str], Any] = {}
-    predictions = pd.DataFrame({"label": names[valid.labels]})
-    for name, model in trained.items():
-        for split in ("train", "valid"):
-            scores, counts[name, split] = _measure(model, splits_by_name[split])
-            figures[name][split] = scores.summary
-        threshold = _threshold(model, settings)
-        figures[name]["kept"] = {
-            "threshold": threshold,
-            "valid": metrics.selective(scores.right, scores.probabilities, threshold),
-        }
-        predictions[name] = names[scores.predictions]
-        predictions[f"{name}_probability"] = scores.probabilities
-    best = max(trained, key=lambda name: figures[name]["valid"]["accuracy"])
-    test, counts[best, "test"] = _measure(trained[best], splits_by_name["test"])
-    selection = figures[best]["kept"]
-    selection["test"] = metrics.selective(
-        test.right, test.probabilities, selection["threshold"]
-    )
-    return Evaluation(
-        metrics={
-            "max_error": settings.max_error,
-            "models": figures,
-            "best": best,
-            "test": test.summary,
-            "by_hand": _by_hand(trained, valid),
-        },
-        classes=_class_table(counts, names),
-        confusion=_confusion_table(counts, names),
-        calibration=_calibration_table(predictions, trained),
-        predictions=predictions.rename_axis("index"),
-    )
-
-
-def _refuse_unknown_labels(
-    n_classes: int, splits_by_name: Mapping[SplitName, Split]
-) -> None:
-    highest = max(int(part.labels.max()) for part in splits_by_name.values())
-    if highest >= n_classes:
+    names = np.array(next(iter(trained.values())).description.classes)
+    highest = max(int(split.labels.max()) for split in splits_by_name.values())
+    if highest >= len(names):
         raise BadInput(
-            f"The models have {n_classes} classes, but the label of an image is "
-            f"{highest}; train them anew."
+            f"The models have {len(names)} classes, but the label of an image is "
+            f"{highest}. Train them again."
         )
+    results = {
+        (name, split): _measure(model, splits_by_name[split])
+        for name, model in trained.items()
+        for split in ("train", "valid")
+    }
+    best = max(trained, key=lambda name: results[name, "valid"].summary["accuracy"])
+    results[best, "test"] = _measure(trained[best], splits_by_name["test"])
+    found = {
+        "max_error": settings.max_error,
+        "models": {
+            name: {
+                "train": results[name, "train"].summary,
+                "valid": results[name, "valid"].summary,
+                "kept": _selection(name, model, results, settings),
+            }
+            for name, model in trained.items()
+        },
+        "best": best,
+        "test": results[best, "test"].summary,
+        "by_hand": _by_hand(trained, results),
+    }
+    return Evaluation(found, _tables(results, splits_by_name["valid"].labels, names))
 
 
-def _threshold(model: Model, settings: Evaluate) -> float | None:
-    measured = model.description.calibration
-    return calibration.threshold(measured, settings.max_error) if measured else None
-
-
-class SplitResult(NamedTuple):
-    """One model's results on one split; all but the summary are (N,)."""
-
-    summary: dict[str, float]
-    predictions: Any
-    right: Any
-    probabilities: Any
-
-
-def _measure(model: Model, split: Split) -> tuple[SplitResult, Any]:
+def _measure(model: Model, split: Split) -> Measured:
     class_names = model.description.classes
     logs = model.log_probabilities(split.images)
     predictions = logs.argmax(axis=1)
-    scores = SplitResult(
-        metrics.summary(split.labels, logs, class_names),
+    return Measured(
         predictions,
-        predictions == split.labels,
-        np.exp(logs.max(axis=1)),
+        right=predictions == split.labels,
+        probabilities=np.exp(logs.max(axis=1)),
+        confusion=metrics.confusion(split.labels, predictions, len(class_names)),
+        summary=metrics.summary(split.labels, logs, class_names),
     )
-    return scores, metrics.confusion(split.labels, predictions, len(class_names))
 
 
-def _by_hand(trained: Mapping[str, Model], valid: Split) -> dict[str, Any]:
-    """Compare each update by hand with the optimizer's that has its parameters."""
-    pairs = (
-        (name, other)
-        for name, model in trained.items()
-        for other, twin in trained.items()
-        if (rule := BY_HAND.get(str(_update(model))))
-        and {**model.description.parameters, "update": rule, "gradient": "autograd"}
-        == twin.description.parameters
-    )
-    return {
-        name: {
-            "optimizer": other,
-            **metrics.agreement(trained[name], trained[other], valid),
-        }
-        for name, other in pairs
+def _selection(
+    name: str, model: Model, results: Results, settings: Evaluate
+) -> dict[str, Any]:
+    """Return the threshold of a model, and the metrics of what it accepts."""
+    curve = model.description.calibration
+    threshold = calibration.threshold(curve, settings.max_error) if curve else None
+    return {"threshold": threshold} | {
+        split: metrics.selective(found.right, found.probabilities, threshold)
+        for split in ("valid", "test")
+        if (found := results.get((name, split)))
     }
 
 
-def _update(model: Model) -> Any:
-    return model.description.parameters.get("update")
-
-
-def _class_table(counts: Mapping[tuple[str, str], Any], names: Any) -> pd.DataFrame:
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "model": name,
-                "split": split,
-                "label": names,
-                **metrics.per_class(matrix),
-                "images": matrix.sum(axis=1),
-            }
+def _by_hand(trained: Mapping[str, Model], results: Results) -> dict[str, Any]:
+    """Compare each update by hand with the optimizer that has its parameters."""
+    found = {}
+    for name, other in itertools.permutations(trained, 2):
+        parameters = trained[name].description.parameters
+        optimizer = BY_HAND.get(str(parameters.get("update")))
+        twin = {**parameters, "update": optimizer, "gradient": "autograd"}
+        if optimizer is None or trained[other].description.parameters != twin:
+            continue
+        same = results[name, "valid"].predictions == results[other, "valid"].predictions
+        differences = (
+            np.abs(values - trained[other].tensors[tensor]).max()
+            for tensor, values in trained[name].tensors.items()
         )
-        for (name, split), matrix in counts.items()
-    )
+        found[name] = {
+            "optimizer": other,
+            "same_predictions": round(float(same.mean()), metrics.DIGITS),
+            "largest_difference": float(max(differences)),
+        }
+    return found
 
 
-def _confusion_table(counts: Mapping[tuple[str, str], Any], names: Any) -> pd.DataFrame:
-    actual, predicted = np.meshgrid(names, names, indexing="ij")
-
-    def rows(name: str, split: str, matrix: Any) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "model": name,
-                "split": split,
-                "actual": actual.ravel(),
-                "predicted": predicted.ravel(),
-                "images": matrix.ravel(),
-            }
+def _tables(results: Results, labels: Any, names: Any) -> dict[str, pd.DataFrame]:
+    class_rows, pair_rows, bin_rows = [], [], []
+    predictions = pd.DataFrame({"index": range(len(labels)), "label": names[labels]})
+    actual, predicted = np.repeat(names, len(names)), np.tile(names, len(names))
+    for (name, split), found in results.items():
+        key = {"model": name, "split": split}
+        scores = metrics.per_class(found.confusion)
+        images = found.confusion.sum(axis=1)
+        class_rows.append(
+            pd.DataFrame({**key, "label": names, **scores, "images": images})
         )
-
-    return pd.concat(rows(*key, matrix) for key, matrix in counts.items())
-
-
-def _calibration_table(
-    predictions: pd.DataFrame, trained: Mapping[str, Model]
-) -> pd.DataFrame:
-    def rows(name: str) -> pd.DataFrame:
-        right = (predictions[name] == predictions["label"]).to_numpy()
-        sure = predictions[f"{name}_probability"].to_numpy()
-        bins = metrics.reliability(right, sure)
-        columns = {k: v for k, v in bins._asdict().items() if k != "error"}
-        return pd.DataFrame({"model": name, **columns})
-
-    return pd.concat(map(rows, trained))
-
-
-def _write_table(table: pd.DataFrame, name: str, *, index: bool = False) -> None:
-    text = table.to_csv(index=index, float_format="%.6f", lineterminator="\n")
-    files.write_text(REPORTS / name, text)
+        pairs = {"actual": actual, "predicted": predicted}
+        images = found.confusion.ravel()
+        pair_rows.append(pd.DataFrame({**key, **pairs, "images": images}))
+        if split == "valid":
+            bins = metrics.reliability(found.right, found.probabilities)._asdict()
+            del bins["error"]
+            bin_rows.append(pd.DataFrame({"model": name, **bins}))
+            predictions[name] = names[found.predictions]
+            predictions[f"{name}_probability"] = found.probabilities
+    return {
+        "classes": pd.concat(class_rows),
+        "confusion": pd.concat(pair_rows),
+        "calibration": pd.concat(bin_rows),
+        "predictions": predictions,
+    }
 
 
 def selection_sentence(selection: Mapping[str, Any], max_error: float) -> str:
-    """Say what becomes of the best model's predictions on the test set."""
+    """Describe the best model's predictions on the test set, with its threshold."""
     test = selection["test"]
     if test["error"] is None:
-        return f"an error of {max_error:g} can be promised of none of its predictions"
+        return f"no threshold guarantees an error rate of {max_error:g}"
     return (
-        f"{100 * test['set_aside']:.1f} % set aside, of the others "
-        f"{100 * test['error']:.2f} % wrong"
+        f"{100 * test['set_aside']:.1f} % set aside, {100 * test['error']:.2f} % of "
+        "the others wrong"
     )
 
 
@@ -230,13 +198,12 @@ def main() -> None:
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
     settings = load("evaluate", Evaluate)
     result = evaluate(model_set.read(), parts, settings)
-    _write_table(result.classes, "classes.csv")
-    _write_table(result.confusion, "confusion.csv")
-    _write_table(result.calibration, "calibration.csv")
-    _write_table(result.predictions, "predictions.csv", index=True)
+    for name, table in result.tables.items():
+        text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        files.write_text(REPORTS / f"{name}.csv", text)
     files.write_json(REPORTS / "metrics.json", result.metrics)
-    for name, scores in result.metrics["models"].items():
-        print(f"{name}: accuracy {scores['valid']['accuracy']:.4f} in validation")
+    for name, model in result.metrics["models"].items():
+        print(f"{name}: accuracy {model['valid']['accuracy']:.4f} in validation")
     best, test = result.metrics["best"], result.metrics["test"]
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "

@@ -1,9 +1,10 @@
-"""Split the raw data as the lesson does, and measure the scale of its pixels.
+"""Split the raw data as the lesson does, and measure the scale of the pixels.
 
 Reads `data/raw/` and the dataset card, writes `data/normalized/`
 (see `tasks.dataset.splits`). The validation images are the last ones of the training
-files. Mean and standard deviation are those of the training split alone, for the other
-two stand for images not seen yet; they are stored beside the pixels, which stay bytes.
+files. The mean and the standard deviation are measured on the training split alone,
+since the other two stand for images not seen yet. Both numbers are stored beside the
+pixels, which stay bytes.
 """
 
 from pathlib import Path
@@ -32,38 +33,30 @@ class Normalize(Settings):
 def normalize(
     training: Split, test: Split, spec: DatasetSpec, settings: Normalize
 ) -> tuple[dict[SplitName, Split], Facts]:
-    """Return the three splits, and what is known of them.
+    """Return the three splits and the facts about them.
 
     Raises:
-        BadInput: no training image would be left.
+        BadInput: all training images would be held out.
     """
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(
             f"`normalize.validation` of the dataset card is {held_out}, but there are "
-            f"only {len(training.images)} training images; make it smaller."
+            f"only {len(training.images)} training images. Make it smaller."
         )
     train = Split(training.images[:-held_out], training.labels[:-held_out])
     valid = Split(training.images[-held_out:], training.labels[-held_out:])
-    scale = Scale.of(train.images, spec.form.brightest)
-    return {"train": train, "valid": valid, "test": test}, Facts.of(spec, scale)
+    facts = Facts(**dict(spec), scale=Scale.of(train.images, spec.form.brightest))
+    return {"train": train, "valid": valid, "test": test}, facts
 
 
 def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     card = dataset_card.selected()
-    settings, spec = (
-        load("normalize", Normalize, card),
-        load("images", DatasetSpec, card),
-    )
-    training, test = (
-        Split(
-            idx.read(RAW / f"{part}-images-idx3-ubyte"),
-            idx.read(RAW / f"{part}-labels-idx1-ubyte"),
-        )
-        for part in ("train", "t10k")
-    )
+    settings = load("normalize", Normalize, card)
+    spec = load("images", DatasetSpec, card)
+    training, test = idx.read_splits(RAW)
     parts, facts = normalize(training, test, spec, settings)
     splits.save(NORMALIZED, parts, facts)
     counts = ", ".join(f"{name} {len(part.labels)}" for name, part in parts.items())

@@ -1,11 +1,11 @@
 """Train a variant with another seed, learning rate or batch size.
 
 Reads `data/normalized/` and writes a trial: accuracies, and which validation images
-are classified correctly (see `tasks.trials.trial`). The model is not kept. A training
+are classified correctly (see `tasks.trials.trial`). The model is not saved. A training
 that diverges is a result like any other.
 
-With `--test` the accuracy on the test images is measured too, for its spread alone:
-where settings are chosen by the results, it is left out.
+With `--test`, the accuracy on the test images is measured too. Sweeps leave it out,
+because they choose settings by the results.
 """
 
 from pathlib import Path
@@ -29,25 +29,14 @@ def retrain(
     variant: str,
     checkpoint: Path | None = None,
 ) -> Trial:
-    """Train `variant` and return what it gets right.
+    """Train `variant` and return which images it classifies correctly.
 
-    Args:
-        parts: the splits train and valid; test too if it is to be measured.
-        facts: on the data.
-        settings: of the step `train`, with the seed and the changes to try.
-        variant: a key of `settings.variants`.
-        checkpoint: see `tasks.train.train`.
+    The test split is only measured if it is among `parts`.
     """
     valid = parts["valid"]
     try:
         model, _ = train(
-            parts["train"],
-            valid,
-            facts,
-            settings,
-            variant,
-            checkpoint,
-            progress=False,
+            parts["train"], valid, facts, settings, variant, checkpoint, progress=False
         )
     except Diverged:
         architecture = settings.variants[variant].architecture
@@ -63,32 +52,27 @@ def changed(
     Raises:
         BadInput: a value is invalid, or there is no such variant.
     """
-    if variant not in settings.variants:
-        raise BadInput(
-            f"`train.variants` in params.yaml has no {variant!r}; it has "
-            f"{', '.join(settings.variants)}."
-        )
+    settings.resolve(variant)
     if seed < 0:
-        raise BadInput(f"The seed is {seed}; give one from 0 up.")
+        raise BadInput(f"The seed is {seed}; it must be 0 or more.")
+    own = settings.variants[variant].model_dump()
     new = {key: value for key, value in changes.items() if value is not None}
     try:
-        one = Variant.model_validate(settings.variants[variant].model_dump() | new)
+        variants = {**settings.variants, variant: Variant.model_validate(own | new)}
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         raise BadInput(
-            f"{variant} can't have {key} {fault['input']}: {fault['msg'].lower()}."
+            f"The {key} of {variant} can't be {fault['input']}: {fault['msg'].lower()}."
         ) from None
-    return settings.model_copy(
-        update={"seed": seed, "variants": settings.variants | {variant: one}}
-    )
+    return settings.model_copy(update={"seed": seed, "variants": variants})
 
 
 def main() -> None:
     """Run the step in the folder of an experiment."""
     parser = cli.parser(__doc__)
     parser.add_argument("variant", metavar="VARIANT", help="a key of `train.variants`")
-    parser.add_argument("seed", metavar="SEED", type=int, help="from 0 up")
+    parser.add_argument("seed", metavar="SEED", type=int, help="0 or more")
     parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
     parser.add_argument("--learning-rate", type=float, help="instead of the variant's")
     parser.add_argument("--batch-size", type=int, help="instead of the variant's")
@@ -110,12 +94,12 @@ def main() -> None:
         CHECKPOINTS / options.out.name,
     )
     trial.save(options.out, result)
-    said = "diverged"
+    line = "diverged"
     if result.valid is not None:
-        said = f"accuracy {result.valid:.4f} in validation"
+        line = f"accuracy {result.valid:.4f} in validation"
     if result.test is not None:
-        said += f", {result.test:.4f} on the test set"
-    print(f"{options.out.stem}: {said}")
+        line += f", {result.test:.4f} on the test set"
+    print(f"{options.out.stem}: {line}")
 
 
 if __name__ == "__main__":

@@ -91,13 +91,7 @@ def main() -> None:
     card = dataset_card.selected()
     settings = load("validate", Validate, card)
     spec = load("images", DatasetSpec, card)
-    train, test = (
-        Split(
-            idx.read(RAW / f"{part}-images-idx3-ubyte"),
-            idx.read(RAW / f"{part}-labels-idx1-ubyte"),
-        )
-        for part in ("train", "t10k")
-    )
+    train, test = idx.read_splits(RAW)
     report = validate(train, test, spec, settings)
     files.write_json(REPORT, asdict(report))
     if not report.passed:

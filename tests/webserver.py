@@ -1,4 +1,4 @@
-"""A web server on this machine for one test, that misbehaves where it is told to."""
+"""A local web server for tests, whose pages can misbehave."""
 
 import re
 import ssl
@@ -11,7 +11,7 @@ Page = bytes | Callable[[BaseHTTPRequestHandler], None]
 
 
 class Web:
-    """What is served, by path, and what was asked for: path and Range header."""
+    """Pages by path, and the requests: path and Range header."""
 
     def __init__(self, url: str, pages: dict[str, Page]) -> None:
         self.url = url
@@ -21,7 +21,7 @@ class Web:
 
 @contextmanager
 def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterator[Web]:
-    """Serve bytes as they are, also from a byte on; let a function answer by itself."""
+    """Serve bytes, also from a byte on; a page that is a function answers itself."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -38,7 +38,7 @@ def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterat
 
         def end_headers(self) -> None:
             if self.last:
-                # Or else the client may ask again on a connection that is closed then.
+                # Otherwise the client may reuse the connection, which is then closed.
                 self.send_header("Connection", "close")
             super().end_headers()
 
@@ -64,7 +64,7 @@ def serving(pages: dict[str, Page], tls: ssl.SSLContext | None = None) -> Iterat
 def answer(
     handler: BaseHTTPRequestHandler, content: bytes, wanted: str | None = None
 ) -> None:
-    """Send `content`, or what follows the byte that the Range header names."""
+    """Send `content`, or the range in the Range header."""
     start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
     if start >= len(content) > 0:
         return status(416)(handler)
@@ -79,7 +79,7 @@ def answer(
 
 
 def status(code: int) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Return a page that is only a status."""
+    """Return a page of a status without content."""
 
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)

@@ -1,1 +1,1 @@
-"""What a data set looks like: the images' geometry, the classes, the splits."""
+"""The dataset: geometry of the images, names of the classes, the three splits."""

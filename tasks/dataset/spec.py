@@ -7,20 +7,19 @@ from pydantic import Field, model_validator
 from tasks.runtime.params import Settings
 
 Side = Annotated[int, Field(ge=1, le=10_000)]  # of an image, in pixels
-# A class's name stands in tables, pages and paths of images.
+# Class names appear in tables, in pages and in the paths of images.
 ClassName = Annotated[str, Field(pattern=r"^\w[\w .+-]{0,39}$")]
 Title = Annotated[str, Field(pattern=r"^\w[\w .,:'()+-]{0,99}$")]
 
 
 class ImageSpec(Settings):
-    """The shape, range and framing of the images that a model takes.
+    """The shape, the pixel range and the framing of the images that a model takes.
 
     Attributes:
         shape: rows and columns.
-        brightest: the largest value that a pixel can have; paper is 0.
-        box: the side of the square, in pixels, that the foreground of an image is
-            scaled into before it is centred by its mass, as in MNIST; None: images are
-            scaled as a whole.
+        brightest: the largest pixel value; the background is 0.
+        box: side, in pixels, of the square that the foreground is scaled into before
+            it is centred by its mass, as in MNIST; None: images are scaled whole.
     """
 
     shape: Annotated[tuple[Side, Side], Field(strict=False)]
@@ -38,9 +37,9 @@ class DatasetSpec(Settings):
     """Section `images` of a dataset card.
 
     Attributes:
-        title: name of the data, and who calls it so.
+        title: the dataset's name and authors.
         form: the specification of every image.
-        classes: names of the classes; a label is an index into this tuple, from 0.
+        classes: names of the classes; a label is an index into this tuple.
     """
 
     title: Title

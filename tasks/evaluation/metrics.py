@@ -1,4 +1,4 @@
-"""How good a classifier's predictions are, in numbers that go into reports."""
+"""The metrics of a classifier's predictions."""
 
 from typing import Any, NamedTuple
 
@@ -7,15 +7,12 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from tasks.dataset.splits import Split
-from tasks.modeling.model_file import Model
-
 CONFIDENCE = 0.95
 BINS = 10
-# Enough to tell two models apart, and no noise of the last bit.
-DIGITS = 7
+DIGITS = 7  # enough to distinguish two models, without the noise of the last bits
 
 Labels = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
 
 def summary(
@@ -23,90 +20,72 @@ def summary(
     log_probabilities: npt.NDArray[np.float64],
     class_names: tuple[str, ...],
 ) -> dict[str, float]:
-    """Return the scalar metrics of predictions on images of one split.
-
-    Args:
-        labels: the true ones, indices into `class_names`, (N,).
-        log_probabilities: (N, classes).
-        class_names: by label.
+    """Return the scalar metrics of log probabilities, (N, classes), for labels, (N,).
 
     Returns:
-        `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high` (Wilson's
-        score interval, 1927); `log_loss` in nats; `ece`, the expected calibration
-        error; where all names are numbers, `rmse` and `mae` of the predicted ones,
-        which the lesson printed although digits are names rather than quantities.
+        `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high`; `log_loss`
+        in nats; `ece`, the expected calibration error. If all class names are numbers,
+        also `rmse` and `mae` of the predicted numbers: the lesson printed them,
+        although digits are names, not quantities.
     """
     predictions = log_probabilities.argmax(axis=1)
     right = predictions == labels
     low, high = interval(int(right.sum()), len(labels))
-    figures = {
-        "accuracy": right.mean(),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        **_as_quantities(labels, predictions, class_names),
-        "log_loss": metrics.log_loss(
-            labels, np.exp(log_probabilities), labels=range(len(class_names))
-        ),
-        "ece": reliability(right, np.exp(log_probabilities.max(axis=1))).error,
-    }
-    return {name: round(float(figure), DIGITS) for name, figure in figures.items()}
+    found = {"accuracy": right.mean(), "accuracy_low": low, "accuracy_high": high}
+    if all(name.isdecimal() for name in class_names):
+        numbers = np.array([int(name) for name in class_names])
+        true, predicted = numbers[labels], numbers[predictions]
+        found["rmse"] = metrics.root_mean_squared_error(true, predicted)
+        found["mae"] = metrics.mean_absolute_error(true, predicted)
+    probabilities = np.exp(log_probabilities)
+    classes = range(len(class_names))
+    found["log_loss"] = metrics.log_loss(labels, probabilities, labels=classes)
+    found["ece"] = reliability(right, np.exp(log_probabilities.max(axis=1))).error
+    return {name: round(float(value), DIGITS) for name, value in found.items()}
 
 
 def interval(right: int, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was measured, Wilson's."""
+    """Return the 95 % interval of a measured share: Wilson's score interval (1927)."""
     found = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 
-def _as_quantities(
-    labels: Labels, predictions: Labels, class_names: tuple[str, ...]
-) -> dict[str, float]:
-    if not all(name.isdecimal() for name in class_names):
-        return {}
-    values = np.array([int(name) for name in class_names])
-    true, predicted = values[labels], values[predictions]
-    return {
-        "rmse": metrics.root_mean_squared_error(true, predicted),
-        "mae": metrics.mean_absolute_error(true, predicted),
-    }
-
-
 def selective(
-    right: npt.NDArray[np.bool_],
-    probabilities: npt.NDArray[np.floating],
-    threshold: float | None,
+    right: Bools, probabilities: npt.NDArray[np.floating], threshold: float | None
 ) -> dict[str, float | None]:
-    """Return what becomes of predictions when the less certain are set aside.
+    """Return the metrics of the predictions that reach a threshold.
 
     Args:
-        right: whether each is right, (N,).
+        right: whether each prediction is right, (N,).
         probabilities: of the predictions, (N,).
-        threshold: the probability from which on one is kept; None: none is.
+        threshold: None accepts no prediction.
 
     Returns:
-        `set_aside`, a share of all; `error` of those that are kept, a share too, and
-        its 95 % interval `error_low` to `error_high`: None if none is kept.
+        `set_aside`, the share of predictions below the threshold; `error`, the share
+        of wrong ones among the others, and its 95 % interval `error_low` to
+        `error_high`: None if no prediction is accepted.
     """
-    some = probabilities >= (np.inf if threshold is None else threshold)
-    number, wrong = int(some.sum()), int((some & ~right).sum())
+    accepted = probabilities >= (np.inf if threshold is None else threshold)
+    number, wrong = int(accepted.sum()), int((accepted & ~right).sum())
     low, high = interval(wrong, number) if number else (None, None)
-    figures = {
+    found = {
         "set_aside": 1 - number / len(right),
         "error": wrong / number if number else None,
         "error_low": low,
         "error_high": high,
     }
-    return {k: v if v is None else round(v, DIGITS) for k, v in figures.items()}
+    return {k: v if v is None else round(v, DIGITS) for k, v in found.items()}
 
 
 class Reliability(NamedTuple):
-    """How probabilities compare with accuracy, bin by bin: a reliability diagram.
+    """Probabilities against accuracy, bin by bin: a reliability diagram.
 
     Attributes:
         confidence: mean probability of the predictions, (bins,).
-        accuracy: share of them that is right, (bins,).
-        images: their number, (bins,); empty bins are left out.
-        error: mean distance of the two, weighted by images (Naeini and others, 2015).
+        accuracy: share of right predictions, (bins,).
+        images: number of images, (bins,); empty bins are left out.
+        error: expected calibration error, the mean distance between confidence and
+            accuracy, weighted by the images (Naeini and others, 2015).
     """
 
     confidence: npt.NDArray[np.float64]
@@ -115,15 +94,8 @@ class Reliability(NamedTuple):
     error: float
 
 
-def reliability(
-    right: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.floating]
-) -> Reliability:
-    """Put predictions into `BINS` bins of equal width by their probability.
-
-    Args:
-        right: whether each prediction is right, (N,).
-        probabilities: of the predictions, (N,).
-    """
+def reliability(right: Bools, probabilities: npt.NDArray[np.floating]) -> Reliability:
+    """Group predictions, (N,), by their probability into bins of equal width."""
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     images = np.bincount(bins, minlength=BINS)
     used = images > 0
@@ -138,7 +110,7 @@ def reliability(
 def confusion(
     labels: Labels, predictions: Labels, n_classes: int
 ) -> npt.NDArray[np.int64]:
-    """Return how many images of each class (rows) were taken for each (columns)."""
+    """Return the number of images by true class (rows) and predicted (columns)."""
     return np.asarray(
         metrics.confusion_matrix(labels, predictions, labels=range(n_classes))
     )
@@ -147,28 +119,10 @@ def confusion(
 def per_class(counts: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
     """Return `precision` and `recall` of each class, (classes,), of confusion counts.
 
-    0 where a class was never predicted, or has no image.
+    They are 0 for a class that was never predicted, or has no images.
     """
     right = np.diagonal(counts)
     return {
         "precision": right / np.maximum(counts.sum(axis=0), 1),
         "recall": right / np.maximum(counts.sum(axis=1), 1),
-    }
-
-
-def agreement(one: Model, other: Model, split: Split) -> dict[str, float]:
-    """Return how far two models are the same.
-
-    Returns:
-        `same_predictions`: share of the images of `split` with the same prediction;
-        `largest_difference` between two of their weights.
-    """
-    same = one.predict(split.images) == other.predict(split.images)
-    difference = max(
-        np.abs(values - other.tensors[name]).max()
-        for name, values in one.tensors.items()
-    )
-    return {
-        "same_predictions": round(float(same.mean()), DIGITS),
-        "largest_difference": float(difference),
     }

@@ -1,4 +1,4 @@
-"""The content of `reports/metrics.json`, checked when it is read."""
+"""The content of `reports/metrics.json`, validated when it is read."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -29,7 +29,7 @@ class SplitMetrics(Settings):
 
 
 class SelectiveMetrics(Settings):
-    """Metrics on one split when uncertain predictions are set aside."""
+    """Metrics of accepted predictions: see `tasks.evaluation.metrics.selective`."""
 
     set_aside: Share
     error: Share | None
@@ -38,12 +38,9 @@ class SelectiveMetrics(Settings):
 
 
 class Selection(Settings):
-    """Which predictions of a model are kept, and what becomes of them.
+    """The threshold of a model, and the metrics of the predictions that reach it.
 
-    Attributes:
-        threshold: the probability from which on one is kept; None: none is.
-        valid: on the validation images.
-        test: on the test images, of the best model alone.
+    Without a threshold no prediction is accepted. `test` is only for the best model.
     """
 
     threshold: Share | None
@@ -52,7 +49,7 @@ class Selection(Settings):
 
 
 class ModelMetrics(Settings):
-    """Metrics of one model."""
+    """Metrics of one model; `kept` are those of the predictions that it accepts."""
 
     train: SplitMetrics
     valid: SplitMetrics
@@ -60,7 +57,7 @@ class ModelMetrics(Settings):
 
 
 class Agreement(Settings):
-    """How far an update by hand agrees with the optimizer's."""
+    """The agreement of an update by hand with the optimizer of the same parameters."""
 
     optimizer: Word
     same_predictions: Share
@@ -68,7 +65,7 @@ class Agreement(Settings):
 
 
 class Metrics(Settings):
-    """What `tasks.evaluate` writes: see there."""
+    """The whole file, as `tasks.evaluate` writes it."""
 
     max_error: Share
     models: Annotated[dict[Word, ModelMetrics], Field(min_length=1)]
@@ -77,11 +74,11 @@ class Metrics(Settings):
     by_hand: dict[Word, Agreement]
 
     @model_validator(mode="after")
-    def _models_that_are_named_are_there(self) -> Self:
+    def _named_models_have_metrics(self) -> Self:
         named = {self.best, *self.by_hand}
         named |= {pair.optimizer for pair in self.by_hand.values()}
         if not named <= self.models.keys():
-            raise ValueError("a model is named that has no scores")
+            raise ValueError("a model is named that has no metrics")
         return self
 
 
@@ -89,8 +86,8 @@ def read(path: Path) -> dict[str, Any]:
     """Return the metrics at `path`.
 
     Raises:
-        BadInput: the file is not what evaluate writes.
-        FileNotFoundError: there is none.
+        BadInput: the file is damaged.
+        FileNotFoundError: the file is missing.
     """
     try:
         content = files.read_bytes(path, MAX_BYTES)

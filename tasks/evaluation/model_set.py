@@ -11,6 +11,8 @@ from tasks.runtime.params import BadInput, Settings, Word, load
 
 MODELS = Path("models")
 BASELINE = "baseline"
+# A model of that name would overwrite a file, or a column of predictions.csv.
+RESERVED = {BASELINE, "index", "label"}
 
 
 class VariantNames(Settings):
@@ -22,23 +24,30 @@ class VariantNames(Settings):
 
 
 def networks() -> list[str]:
-    """Return the names of the networks, as params.yaml orders them."""
-    return list(load("train", VariantNames).variants)
+    """Return the names of the networks, in the order of params.yaml.
+
+    Raises:
+        BadInput: a name is invalid or reserved.
+    """
+    names = list(load("train", VariantNames).variants)
+    for name in RESERVED.intersection(names):
+        raise BadInput(f"`train.variants.{name}` has a reserved name. Choose another.")
+    return names
 
 
 def read() -> dict[str, Model]:
     """Return every model by name, the baseline first.
 
     Raises:
-        BadInput: a file is not a model, or one for other inputs or classes.
-        FileNotFoundError: one has not been trained yet.
+        BadInput: a file is not a model, or the models differ in inputs or classes.
+        FileNotFoundError: a model is missing.
     """
     names = [BASELINE, *networks()]
     trained = {name: model_file.load(MODELS / f"{name}.safetensors") for name in names}
     signatures = {(m.description.form, m.description.classes) for m in trained.values()}
     if len(signatures) > 1:
         raise BadInput(
-            f"The models in {MODELS} are not for the same images and classes; train "
-            "them anew."
+            f"The models in {MODELS} are for different images or classes. Train them "
+            "again."
         )
     return trained

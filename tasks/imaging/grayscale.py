@@ -1,7 +1,7 @@
-"""Grey images, uint8 from 0, out of arrays as people keep them.
+"""Convert arrays of images to grayscale uint8 from 0.
 
-Taken are whole numbers of 0 to 255, of any type; shares of 0 to 1, which become 0 to
-255; images as rows of pixels, if they are square; colours, which become grey.
+Accepts whole numbers of 0 to 255 of any type; fractions of 0 to 1, which are scaled to
+0 to 255; rows of pixels of square images; colors, which are converted to luma.
 """
 
 import math
@@ -16,95 +16,67 @@ from tasks.runtime.params import BadInput
 
 Key = TypeVar("Key")
 WHITE = 255
-# ITU-R 601, as Pillow computes it: of 2^16.
-RED, GREEN, BLUE, HALF = 19595, 38470, 7471, 1 << 15
-# Of a grey image, alone or as colours; with transparency nobody can say what is ink.
-CHANNELS = (1, 3)
+# Luma of red, green and blue by ITU-R 601, in 2^-16, as Pillow computes it.
+LUMA = np.array([19595, 38470, 7471], np.uint32)
 
 
 def images(
     arrays: Mapping[Key, npt.NDArray[Any]], origin: str
 ) -> tuple[dict[Key, Pixels], list[str]]:
-    """Return arrays that belong together as images, and what was done, in sentences.
+    """Convert the arrays of one data set; also return notes on what was done.
 
     Args:
         arrays: (N, rows, columns), (N, rows, columns, 1 or 3) or (N, pixels), of any
-            type of number; shares of 0 to 1 if none of all is larger.
-        origin: where they are from, for errors.
+            type of number; fractions if some are floats and none is larger than 1.
+        origin: of the arrays, for errors.
 
     Returns:
         uint8, (N, rows, columns), all of one shape.
 
     Raises:
-        BadInput: a value can't be a pixel, or a shape none of images.
+        BadInput: a value can't be a pixel, or a shape can't be of images.
     """
-    shares = _are_shares(arrays, origin)
-    found, notes = {}, []
-    for key, array in arrays.items():
-        values, note = _shaped(_bytes(array, origin, shares=shares), origin)
-        found[key] = values
-        notes += note
-    if shares:
-        notes.insert(0, "pixels are shares of 0 to 1, which become 0 to 255")
-    if len({values.shape[1:] for values in found.values()}) > 1:
-        raise BadInput(f"{origin} has images of several shapes.")
-    return found, list(dict.fromkeys(notes))
-
-
-def _are_shares(arrays: Mapping[Key, npt.NDArray[Any]], origin: str) -> bool:
-    """Return whether the pixels are of 0 to 1, once none is what no pixel can be."""
-    highest = 0.0
     for array in arrays.values():
-        if array.dtype.kind not in "buif":
-            raise BadInput(f"{origin} has images of {array.dtype}, not of numbers.")
-        if not array.size:
-            raise BadInput(f"{origin} has no images.")
-        low, high = float(array.min()), float(array.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
+        if array.dtype.kind not in "buif" or not array.size:
             raise BadInput(
-                f"{origin} has pixels that are no numbers (NaN or infinite)."
+                f"{origin} has no images of numbers, but {array.dtype} of shape "
+                f"{array.shape}."
             )
-        if low < 0 or high > WHITE:
+    has_floats = any(array.dtype.kind == "f" for array in arrays.values())
+    are_fractions = has_floats and all(array.max() <= 1 for array in arrays.values())
+    notes = ["pixels of 0 to 1 were scaled to 0 to 255"] if are_fractions else []
+    result = {}
+    for key, array in arrays.items():
+        values = np.rint(array.astype(np.float64) * WHITE) if are_fractions else array
+        with np.errstate(invalid="ignore"):
+            pixels = values.astype(np.uint8)
+        if not np.array_equal(pixels, values):
             raise BadInput(
-                f"{origin} has pixels of {low:g} to {high:g}; 0 to 255, or shares of 0 "
-                "to 1, are understood."
+                f"{origin} has pixels of {array.min():g} to {array.max():g}; only "
+                "whole numbers of 0 to 255 and fractions of 0 to 1 are supported."
             )
-        highest = max(highest, high)
-    floats = any(array.dtype.kind == "f" for array in arrays.values())
-    return floats and highest <= 1
+        result[key], note = _grayscale(pixels, origin)
+        notes += [note] if note and note not in notes else []
+    if len({pixels.shape[1:] for pixels in result.values()}) > 1:
+        raise BadInput(f"{origin} has images of several shapes.")
+    return result, notes
 
 
-def _bytes(array: npt.NDArray[Any], origin: str, *, shares: bool) -> Pixels:
-    if shares:
-        return np.rint(array.astype(np.float64) * WHITE).astype(np.uint8)
-    if array.dtype.kind == "f" and (array != np.rint(array)).any():
-        raise BadInput(
-            f"{origin} has pixels that are neither whole numbers nor all of 0 to 1."
-        )
-    return array.astype(np.uint8)
-
-
-def _shaped(values: Pixels, origin: str) -> tuple[Pixels, list[str]]:
-    """Return the images as (N, rows, columns), and what was done to them."""
-    match values.shape:
+def _grayscale(pixels: Pixels, origin: str) -> tuple[Pixels, str]:
+    """Return images as (N, rows, columns), and a note on what was done."""
+    match pixels.shape:
         case (_, _, _):
-            return values, []
+            return pixels, ""
         case (count, size) if math.isqrt(size) ** 2 == size:
             side = math.isqrt(size)
-            return values.reshape(count, side, side), [
-                f"each row of {size} pixels is an image of {side} x {side}"
-            ]
-        case (_, _, _, channels) if channels in CHANNELS:
-            if channels == 1:
-                return values[..., 0], []
-            return _grey(values), ["colours become grey (ITU-R 601)"]
+            note = f"rows of {size} pixels became images of {side} x {side}"
+            return pixels.reshape(count, side, side), note
+        case (_, _, _, 1):
+            return pixels[..., 0], ""
+        case (_, _, _, 3):
+            luma = (pixels @ LUMA + (1 << 15)) >> 16
+            return luma.astype(np.uint8), "colors became grayscale (ITU-R 601)"
     raise BadInput(
-        f"{origin} has images of shape {values.shape}; (N, rows, columns), the same "
-        "with 1 or 3 channels, and (N, pixels) of square images are understood."
+        f"{origin} has images of shape {pixels.shape}; only (N, rows, columns), the "
+        "same with 1 or 3 channels, and (N, pixels) of square images are supported."
     )
-
-
-def _grey(values: Pixels) -> Pixels:
-    red, green, blue = (values[..., channel].astype(np.uint32) for channel in range(3))
-    weighed = RED * red + GREEN * green + BLUE * blue + HALF
-    return (weighed >> 16).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""One image of any size and kind, brought to the form of the training set.
+"""Preprocess an image of any size to the specification of the training images.
 
 MNIST was made like this (Y. LeCun, "The MNIST database of handwritten digits"; LeCun,
-Bottou, Bengio and Haffner 1998): ink bright on dark, scaled to fit a box of 20x20
-pixels with its aspect kept, antialiased, and put into a field of 28x28 with its centre
-of mass in the middle. `tasks.imaging.segmentation` finds the foreground first.
+Bottou, Bengio and Haffner 1998): bright digits on a dark background, scaled to fit a
+box of 20x20 pixels with their aspect kept, antialiased, and placed in 28x28 pixels with
+the centre of mass in the middle. `tasks.imaging.segmentation` finds the foreground.
 """
 
 import warnings
@@ -18,200 +18,170 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Floats, Pixels
 from tasks.imaging import segmentation
-from tasks.imaging.segmentation import Unusable
+from tasks.imaging.segmentation import UnusableImage
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 MANY_PAGES = ("PNG", "TIFF")  # the second picture in a JPEG file is a preview
-# A photograph of a good camera. What is larger may be a bomb.
+# A photograph of a good camera. A larger image may be a decompression bomb.
 MAX_PIXELS = 64_000_000
 MAX_PAGES = 10_000
-# The longest side that is looked at: many times the box, and little work.
+# Longer sides are reduced to this: many times the box, and little work.
 LONGEST = 256
 WHITE = 255
-# In pixels: how much larger or smaller than the box, and twice how far off the middle.
-NEARLY = 4
-# Of white. Paper that nobody wrote on has less contrast, noise included.
-LEAST_CONTRAST = 8
+# Pixels by which the size may differ from the box; the centre, by half of them.
+TOLERANCE = 4
+# An empty sheet of paper has less contrast, noise included.
+MIN_CONTRAST = 8
 
-Grey = npt.NDArray[np.floating] | Pixels
+Intensities = npt.NDArray[np.floating] | Pixels
 
 
 def read(path: Path) -> Iterator[Floats]:
-    """Yield each page of the image at `path`, grey, (rows, columns), 0 to 255.
+    """Yield each page of an image file in grayscale, (rows, columns), 0 to 255.
 
-    Upright by its EXIF orientation; transparent parts lie on white paper; what is
-    larger than `LONGEST` is made smaller.
+    EXIF orientation is applied, transparent parts become white, and pages with a side
+    longer than `LONGEST` are reduced.
 
     Raises:
-        Unusable: it is no PNG, JPEG or TIFF image, is damaged, or too large; the pages
-            before the damaged one have been given.
+        UnusableImage: it is not a PNG, JPEG or TIFF image, is damaged, or too large.
     """
-    with _refusing():
+    with _refusing_damage():
         image = Image.open(path, formats=FORMATS)
     with image:
         for number in range(MAX_PAGES):
-            with _refusing():
+            with _refusing_damage():
                 try:
                     image.seek(number)
                 except EOFError:
                     return
-                page = _grey(image)
+                page = _grayscale(image)
             yield page
             if image.format not in MANY_PAGES:
                 return
 
 
-def to_spec(values: Grey, image_spec: ImageSpec) -> Pixels:
-    """Return an image, uint8 (rows, columns), of the training set's form.
-
-    One that has it already is taken as it is.
+def to_spec(values: Intensities, image_spec: ImageSpec) -> Pixels:
+    """Return an image, uint8 (rows, columns), that conforms to `image_spec`.
 
     Args:
-        values: grey, (rows, columns) of any size, 0 to 255, of either polarity.
-        image_spec: that of the training set.
+        values: grayscale, (rows, columns) of any size, 0 to 255, of either polarity.
+        image_spec: of the training images.
 
     Raises:
-        Unusable: it is blank, or nothing in it stands out.
+        UnusableImage: it is blank, or has no foreground.
     """
     if values.size == 0 or values.max() == values.min():
-        raise Unusable("it is blank")
+        raise UnusableImage("it is blank")
     if conforms(values, image_spec):
         return values.astype(np.uint8)
-    if values.max() - values.min() < LEAST_CONTRAST:
-        raise Unusable("it is blank")
+    if values.max() - values.min() < MIN_CONTRAST:
+        raise UnusableImage("it is blank")
     if image_spec.box is None:
-        return _pixels(_resized(values / WHITE, image_spec.shape), image_spec)
-    foreground = segmentation.find(_reduced(values))
-    return _pixels(
-        _centred(segmentation.scaled(foreground, image_spec.box), image_spec.shape),
-        image_spec,
-    )
+        image = Image.fromarray((values / WHITE).astype(np.float32))
+        size = image_spec.shape[::-1]
+        scaled = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32)
+    else:
+        if max(values.shape) > LONGEST:
+            values = np.asarray(_reduced(Image.fromarray(values.astype(np.float32))))
+        foreground = segmentation.scaled(segmentation.find(values), image_spec.box)
+        scaled = _centred(foreground, image_spec.shape)
+    pixels = np.rint(np.clip(scaled, 0, 1) * image_spec.brightest).astype(np.uint8)
+    if pixels.max() == pixels.min():
+        raise UnusableImage("nothing of it is left at the size of the training images")
+    return pixels
 
 
-def conforms(values: Grey, image_spec: ImageSpec) -> bool:
-    """Return whether an image, not blank, has been brought to `form` already.
+def conforms(values: Intensities, image_spec: ImageSpec) -> bool:
+    """Return whether an image, not blank, already conforms to `image_spec`.
 
-    With a box: its ink is about as large as the box, its centre of mass near the
-    middle, and what is around it has no value at all. All of MNIST's is so.
+    If that has a box: the foreground is about as large as the box, its centre of mass
+    is near the middle, and the background is 0, as in all of MNIST.
     """
-    if (
-        values.shape != image_spec.shape
-        or values.max() > image_spec.brightest
-        or values.min() < 0
-    ):
+    in_range = values.min() >= 0 and values.max() <= image_spec.brightest
+    if values.shape != image_spec.shape or not in_range:
         return False
     if image_spec.box is None:
         return True
     top, left, bottom, right = segmentation.box(values > 0)
-    off = np.abs(np.array(segmentation.centre(values)) - np.array(image_spec.shape) / 2)
     longest = max(bottom - top, right - left)
-    return abs(longest - image_spec.box) <= NEARLY and bool((off <= NEARLY / 2).all())
+    off = np.subtract(segmentation.centre(values), np.divide(image_spec.shape, 2))
+    fits = abs(longest - image_spec.box) <= TOLERANCE
+    return bool(fits and (abs(off) <= TOLERANCE / 2).all())
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn whatever Pillow raises on a damaged file into one reason."""
+def _refusing_damage() -> Iterator[None]:
+    """Raise UnusableImage for whatever Pillow raises on a damaged file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tags that nobody reads here
+        with warnings.catch_warnings(action="ignore"):  # about metadata
             yield
-    except (Unusable, GeneratorExit):
+    except UnusableImage:
         raise
     except UnidentifiedImageError:
-        raise Unusable("it is not a PNG, JPEG or TIFF image") from None
+        raise UnusableImage("it is not a PNG, JPEG or TIFF image") from None
     except (Image.DecompressionBombError, MemoryError):
-        raise Unusable("it is too large") from None
-    except Exception as error:  # noqa: BLE001  # whatever decoders stumble over
+        raise UnusableImage("it is too large") from None
+    except Exception as error:  # noqa: BLE001  # decoders raise any of them
         if isinstance(error, OSError) and error.strerror:
-            raise Unusable(f"it can't be read: {error.strerror}") from None
-        cut = "truncated" in str(error).lower()
-        raise Unusable("it breaks off early" if cut else "it is damaged") from None
+            raise UnusableImage(f"it can't be read: {error.strerror}") from None
+        raise UnusableImage("it is damaged or incomplete") from None
 
 
-def _grey(image: Image.Image) -> Floats:
-    """Return the present page."""
+def _grayscale(image: Image.Image) -> Floats:
+    """Return the current page in grayscale."""
     if image.width * image.height > MAX_PIXELS:
-        raise Unusable(
-            f"it is too large: {image.width} x {image.height} pixels, where "
-            f"{MAX_PIXELS:,} are allowed"
-        )
-    # JPEG alone can be decoded at half its size and less.
-    image.draft("L", (LONGEST, LONGEST))
+        size = f"{image.width} x {image.height} pixels"
+        raise UnusableImage(f"it is too large: {size}, of at most {MAX_PIXELS:,}")
+    image.draft("L", (LONGEST, LONGEST))  # decodes a JPEG at a reduced size
     page = ImageOps.exif_transpose(image)
     if page.mode.startswith(("I", "F")):
-        page = Image.fromarray(_of_many_bits(np.asarray(page), page.mode))
+        page = Image.fromarray(_from_many_bits(np.asarray(page), page.mode))
     elif page.has_transparency_data:
-        page = _on_paper(_smaller(page.convert("RGBA")))
+        page = _on_white(_reduced(page.convert("RGBA")))
     elif page.mode == "LAB":
         page = page.getchannel(0)
     elif page.mode not in ("L", "RGB"):
         page = page.convert("RGB")
-    return np.asarray(
-        _smaller(page).convert("L" if page.mode != "F" else "F"), np.float32
-    )
+    mode = "F" if page.mode == "F" else "L"
+    return np.asarray(_reduced(page).convert(mode), np.float32)
 
 
-def _smaller(image: Image.Image) -> Image.Image:
+def _reduced(image: Image.Image) -> Image.Image:
+    """Return an image whose sides are at most `LONGEST`."""
     if max(image.size) > LONGEST:
         image = image.copy()
         image.thumbnail((LONGEST, LONGEST), reducing_gap=2)
     return image
 
 
-def _reduced(values: Grey) -> Grey:
-    """Return `values`, no side of them longer than `LONGEST`."""
-    if max(values.shape) <= LONGEST:
-        return values
-    return np.asarray(_smaller(Image.fromarray(values.astype(np.float32))))
+def _from_many_bits(values: npt.NDArray[np.generic], mode: str) -> Floats:
+    """Scale values of more than 8 bits to 0 to 255.
 
-
-def _of_many_bits(values: npt.NDArray[np.generic], mode: str) -> Floats:
-    """Return values of more than 8 bits as 0 to 255.
-
-    Of 16 bits, which a scanner may use 10 or 12 of, those that are used count; of
-    others, the range.
+    16-bit values are divided by the highest power of two in use, because scanners may
+    use 10 or 12 bits only. Others are scaled by their range.
     """
     floats = values.astype(np.float64)
     if not np.isfinite(floats).all():
-        raise Unusable("it is damaged: not all of its pixels are numbers")
+        raise UnusableImage("it is damaged: some of its pixels are NaN or infinite")
     low, high = float(floats.min()), float(floats.max())
     if mode.startswith("I;16"):
         low, high = 0.0, 2.0 ** max(8, int(high).bit_length()) - 1
     return ((floats - low) / max(high - low, 1e-9) * WHITE).astype(np.float32)
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
-    """Return an RGBA image on white; white ink on nothing is seen by its outline."""
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image)
-    grey = paper.convert("L")
-    low, high = grey.getextrema()
-    if float(high) - float(low) < LEAST_CONTRAST:  # type: ignore[arg-type]  # one band
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return an RGBA image on white; if it is white itself, its transparency."""
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image)
+    page = page.convert("L")
+    if np.ptp(np.asarray(page)) < MIN_CONTRAST:
         return ImageOps.invert(image.getchannel("A"))
-    return grey
-
-
-def _resized(values: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:
-    image = Image.fromarray(values.astype(np.float32))
-    scaled = image.resize(shape[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(scaled, np.float32)
+    return page
 
 
 def _centred(foreground: Floats, shape: tuple[int, int]) -> Floats:
-    """Return `inked` in a field of `shape`, its centre of mass in the middle."""
-    field = np.zeros(shape, np.float32)
-    where = []
-    for axis, middle in enumerate(segmentation.centre(foreground)):
-        room = shape[axis] - foreground.shape[axis]
-        start = int(np.clip(round(shape[axis] / 2 - middle), 0, room))
-        where.append(slice(start, start + foreground.shape[axis]))
-    field[tuple(where)] = foreground
-    return field
-
-
-def _pixels(values: Floats, image_spec: ImageSpec) -> Pixels:
-    """Return values of 0 to 1 as whole numbers up to the brightest."""
-    pixels = np.rint(np.clip(values, 0, 1) * image_spec.brightest).astype(np.uint8)
-    if pixels.max() == pixels.min():
-        raise Unusable("nothing of it is left at the size of the training images")
-    return pixels
+    """Place the foreground in an image of `shape`, its centre of mass in the middle."""
+    room = np.subtract(shape, foreground.shape)
+    middle = np.divide(shape, 2) - segmentation.centre(foreground)
+    before = np.clip(np.rint(middle).astype(int), 0, room)
+    return np.pad(foreground, np.stack([before, room - before], axis=1))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Pixels
 from tasks.imaging import preprocess
-from tasks.imaging.segmentation import Unusable
+from tasks.imaging.segmentation import UnusableImage
 from tasks.inference import array_files
 from tasks.runtime.params import BadInput
 
@@ -92,7 +92,7 @@ def extent(wanted: Iterable[InputFile]) -> Extent:
         try:
             with array_files.opened(source.path) as found:
                 whole += found.shape[0]
-        except (Unusable, OSError):
+        except (UnusableImage, OSError):
             whole += 1
     return Extent(whole, ignored)
 
@@ -105,7 +105,7 @@ def stream(wanted: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch
             continue
         try:
             yield from _of_file(source, image_spec, pending)
-        except Unusable as reason:
+        except UnusableImage as reason:
             yield from pending.fault(source.name, str(reason))
         except OSError as error:
             yield from pending.fault(
@@ -162,7 +162,7 @@ def _of_file(
     source: InputFile, image_spec: ImageSpec, pending: "_Pending"
 ) -> Iterator[Batch]:
     if not source.path.is_file():
-        raise Unusable("it is no file")
+        raise UnusableImage("it is no file")
     if array_files.holds_array(source.path):
         yield from _of_array(source, image_spec, pending)
         return
@@ -195,7 +195,7 @@ def _filled(file: IO[bytes], wanted: Pixels) -> tuple[int, str]:
     """Read into `wanted`; return how many images came, and why no more."""
     try:
         return array_files.fill(file, wanted), "it breaks off early"
-    except Unusable as reason:
+    except UnusableImage as reason:
         return 0, str(reason)
 
 
@@ -208,7 +208,7 @@ def _checked(name: str, start: int, images: Pixels, image_spec: ImageSpec) -> Ba
     for row in odd:
         try:
             images[row] = preprocess.to_spec(images[row], image_spec)
-        except Unusable as reason:
+        except UnusableImage as reason:
             reasons[int(row)] = str(reason)
             images[row] = 0
     numbers = np.arange(start, start + len(images))
@@ -282,12 +282,16 @@ class _Pending:
         self._done = 0
 
     def scan(
-        self, name: str, number: int, values: preprocess.Grey, units: int | None = None
+        self,
+        name: str,
+        number: int,
+        values: preprocess.Intensities,
+        units: int | None = None,
     ) -> Iterator[Batch]:
         """Add an image as it was found."""
         try:
             image, reason = preprocess.to_spec(values, self._image_spec), None
-        except Unusable as fault:
+        except UnusableImage as fault:
             image, reason = None, str(fault)
         yield from self._add(name, number, image, reason, units)
 

@@ -1,1 +1,1 @@
-"""Models as files: architectures, calibration, and the devices they run on."""
+"""Models as files: architectures, calibration, devices."""

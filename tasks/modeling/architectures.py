@@ -1,56 +1,50 @@
-"""What a saved model is made of, by architecture, and the scores that follow from it.
+"""The tensors of a saved model, by architecture, and the scores computed from them.
 
 - `linear`: `inputs @ weights + bias`.
-- `mlp`, a multi-layer perceptron: inputs-100-100-classes, `max(0, ...)` in between.
-- `cnn`, a convolutional network: three times a convolution 3x3 with as many zeros at
-  the borders as keep the size, `max(0, ...)`, and the maximum of each 2x2 pixels; then
-  one dense layer. While it is trained each convolution has batch normalization behind
-  it, which is part of the convolution's weights and bias by the time it is saved.
+- `mlp`, a multi-layer perceptron: inputs-100-100-classes, with `max(0, ...)` between.
+- `cnn`, a convolutional network: three times a 3x3 convolution with zero padding,
+  `max(0, ...)`, and the maximum of each 2x2 pixels; then one dense layer. In training,
+  batch normalization follows each convolution; a saved model includes it in the
+  convolution's weights and bias.
 
-The layers of a network have numbers, from 1: `weights1`, `bias1`, `weights2`. Dense
-weights are (inputs, outputs), those of a convolution (outputs, inputs, 3, 3).
+Layers are numbered from 1: `weights1`, `bias1`, `weights2`; a single layer has no
+number. Dense weights are (inputs, outputs), convolutions (outputs, inputs, 3, 3).
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from tasks.dataset.splits import Floats
 from tasks.runtime.params import BadInput
 
+Shape = tuple[int, int]  # rows and columns of an image
 Architecture = Literal["linear", "mlp", "cnn"]
 
 HIDDEN = (100, 100)
 CHANNELS = (16, 32, 64)
 KERNEL = 3
-# Images that a convolution is done on at a time: 13 MB of MNIST's, 16 channels each.
-TOGETHER = 2**8
+# Images in one call of a convolution: 13 MB of MNIST's, with 16 channels each.
+BATCH = 2**8
 
 T = TypeVar("T")
 
 
 def layout(
-    architecture: Architecture, shape: tuple[int, int], n_classes: int
+    architecture: Architecture, shape: Shape, n_classes: int
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a model, by name; all are float32.
-
-    Args:
-        architecture: of the model.
-        shape: rows and columns of an image.
-        n_classes: number of classes.
+    """Return the shape of each float32 tensor of a model, by name.
 
     Raises:
         BadInput: images of this shape are too small for the architecture.
     """
-    inputs = math.prod(shape)
-    if architecture == "linear":
-        return named([((inputs, n_classes), (n_classes,))])
-    if architecture == "mlp":
-        widths = (inputs, *HIDDEN, n_classes)
-        return named([((a, b), (b,)) for a, b in itertools.pairwise(widths)])
+    if architecture != "cnn":
+        hidden = HIDDEN if architecture == "mlp" else ()
+        widths = itertools.pairwise((math.prod(shape), *hidden, n_classes))
+        return named([((inputs, outputs), (outputs,)) for inputs, outputs in widths])
     least = 2 ** len(CHANNELS)
     if min(shape) < least:
         raise BadInput(
@@ -58,15 +52,15 @@ def layout(
             f"more, not of {shape[0]} by {shape[1]}; make it `linear` or `mlp`."
         )
     convolutions = [
-        ((after, before, KERNEL, KERNEL), (after,))
-        for before, after in itertools.pairwise((1, *CHANNELS))
+        ((outputs, inputs, KERNEL, KERNEL), (outputs,))
+        for inputs, outputs in itertools.pairwise((1, *CHANNELS))
     ]
-    left = CHANNELS[-1] * math.prod(size // least for size in shape)
-    return named([*convolutions, ((left, n_classes), (n_classes,))])
+    features = CHANNELS[-1] * math.prod(size // least for size in shape)
+    return named([*convolutions, ((features, n_classes), (n_classes,))])
 
 
 def named(layers: Sequence[tuple[T, T]]) -> dict[str, T]:
-    """Return weights and bias of each layer by name; an only layer has no number."""
+    """Return (weights, bias) of each layer by name."""
     numbers = range(1, len(layers) + 1) if len(layers) > 1 else [""]
     return {
         f"{part}{number}": value
@@ -75,70 +69,60 @@ def named(layers: Sequence[tuple[T, T]]) -> dict[str, T]:
     }
 
 
+def _layers(tensors: Mapping[str, T]) -> list[tuple[T, T]]:
+    """Return (weights, bias) of each layer: the inverse of `named`."""
+    numbers = sorted(
+        name.removeprefix("bias") for name in tensors if name.startswith("bias")
+    )
+    return [(tensors[f"weights{each}"], tensors[f"bias{each}"]) for each in numbers]
+
+
 def scores(
     architecture: Architecture,
     tensors: Mapping[str, Floats],
     inputs: Floats,
-    shape: tuple[int, int],
+    shape: Shape,
 ) -> Floats:
     """Return the scores of each class before the softmax, float32 (N, classes).
 
     Args:
         architecture: of the model.
-        tensors: as `layout` says.
+        tensors: see `layout`.
         inputs: standardized, float32 (N, rows * columns).
-        shape: rows and columns of an image.
+        shape: of the images.
     """
-    if architecture == "linear":
-        return np.asarray(inputs @ tensors["weights"] + tensors["bias"])
-    if architecture == "mlp":
-        return _perceptron(tensors, inputs)
-    return _convolutional(tensors, inputs, shape)
-
-
-def _perceptron(tensors: Mapping[str, Floats], inputs: Floats) -> Floats:
-    """Return the scores of the `mlp`."""
+    if architecture == "cnn":
+        return _cnn_scores(tensors, inputs, shape)
+    *hidden, (weights, bias) = _layers(tensors)
     values = inputs
-    for number in range(1, len(HIDDEN) + 1):
-        values = values @ tensors[f"weights{number}"] + tensors[f"bias{number}"]
-        np.maximum(values, 0, out=values)
-    last = len(HIDDEN) + 1
-    return np.asarray(values @ tensors[f"weights{last}"] + tensors[f"bias{last}"])
+    for hidden_weights, hidden_bias in hidden:
+        values = np.maximum(values @ hidden_weights + hidden_bias, 0)
+    return np.asarray(values @ weights + bias)
 
 
-def _convolutional(
-    tensors: Mapping[str, Floats], inputs: Floats, shape: tuple[int, int]
-) -> Floats:
-    """Return the scores of the `cnn`, batch by batch."""
-    import torch  # noqa: PLC0415  # 1.5 s, which the others are spared
-
-    own = {name: torch.tensor(values) for name, values in tensors.items()}
-    threads = torch.get_num_threads()
-    # The step was held to one thread before torch was there to be held.
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            parts = [
-                _convolved(own, torch.tensor(part.reshape(-1, 1, *shape))).numpy()
-                for part in np.split(inputs, range(TOGETHER, len(inputs), TOGETHER))
-            ]
-    finally:
-        torch.set_num_threads(threads)
-    return np.concatenate(parts)
-
-
-def _convolved(tensors: dict[str, Any], images: Any) -> Any:
-    """Return the scores of `images`, a tensor (N, 1, rows, columns)."""
-    import torch  # noqa: PLC0415  # as above
+def _cnn_scores(tensors: Mapping[str, Floats], inputs: Floats, shape: Shape) -> Floats:
+    """Return the scores of a `cnn`, batch by batch."""
+    import torch  # noqa: PLC0415  # 1.5 s that the other architectures don't need
     from torch.nn import functional  # noqa: PLC0415  # as above
 
-    values = images
-    for number in range(1, len(CHANNELS) + 1):
-        # Channels last in memory: nearly twice as fast.
-        weights = tensors[f"weights{number}"].to(memory_format=torch.channels_last)
-        values = functional.conv2d(
-            values, weights, tensors[f"bias{number}"], padding=KERNEL // 2
-        )
-        values = functional.max_pool2d(functional.relu(values), 2)
-    last = len(CHANNELS) + 1
-    return values.flatten(1) @ tensors[f"weights{last}"] + tensors[f"bias{last}"]
+    *convolutions, (weights, bias) = _layers(
+        {name: torch.tensor(values) for name, values in tensors.items()}
+    )
+    threads = torch.get_num_threads()
+    # The limit of the step's threads was set before torch was imported.
+    torch.set_num_threads(1)
+    found = []
+    try:
+        for part in np.split(inputs, range(BATCH, len(inputs), BATCH)):
+            values = torch.tensor(part.reshape(-1, 1, *shape))
+            for kernels, offsets in convolutions:
+                # Channels last in memory: nearly twice as fast.
+                kernels = kernels.to(memory_format=torch.channels_last)  # noqa: PLW2901
+                values = functional.conv2d(
+                    values, kernels, offsets, padding=KERNEL // 2
+                )
+                values = functional.max_pool2d(functional.relu(values), 2)
+            found.append((values.flatten(1) @ weights + bias).numpy())
+    finally:
+        torch.set_num_threads(threads)
+    return np.concatenate(found)

@@ -1,9 +1,9 @@
-"""Probabilities that mean what they say, and which predictions to set aside.
+"""Calibrated probabilities, and the threshold below which predictions are set aside.
 
-Two things are measured on the validation images, and kept with the model. The
-temperature T divides the scores before the softmax, so that the log loss becomes as
-small as it can (Guo and others, 2017); no prediction changes by it. The curve says how
-many predictions have at least a given probability, and how many of those are wrong.
+Both are measured on the validation images and stored with the model. The temperature T
+divides the scores before the softmax, such that the log loss is smallest (Guo and
+others, 2017); it changes no prediction. The curve counts the predictions that have at
+least a given probability, and the wrong ones among them.
 """
 
 import math
@@ -17,15 +17,14 @@ from scipy.special import bdtr, log_softmax
 
 from tasks.runtime.params import Count, Settings
 
-# Wherever it comes to an end, a temperature says that the model is no good.
-COLDEST, HOTTEST = 0.05, 20.0
-TEMPERATURE_DIGITS = 5
-# Below this, two probabilities are one: they were computed with seven digits.
-STEP = 1e-6
+# A temperature at either limit means that the model is useless.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+TEMPERATURE_DIGITS = 5  # the search is not more precise
+STEP = 1e-6  # probabilities that differ by less are equal: they have seven digits
 POINTS = 100
-# How likely a promise may be to break.
+# The probability that the error rate exceeds its limit all the same.
 RISK = 0.05
-# Shares of the images, the most certain first, from which the search sets out.
+# Shares of the images, the most certain first, at which the search starts.
 STARTS = (0.1, 0.25, 0.5, 0.75)
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,16 +32,16 @@ Point = Annotated[tuple[Share, Count, Annotated[int, Field(ge=0)]], Field(strict
 
 
 class Calibration(Settings):
-    """What validation said of a model's probabilities.
+    """The calibration of a model.
 
     Attributes:
-        temperature: that the scores are divided by.
-        images: how many were measured.
-        curve: a probability, how many predictions have it or more, and how many of
-            those are wrong; the most certain first.
+        temperature: divides the scores.
+        images: number of validation images.
+        curve: probability, number of predictions with at least this probability, and
+            number of wrong ones among them; the highest probability first.
     """
 
-    temperature: Annotated[float, Field(ge=COLDEST, le=HOTTEST)]
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
     images: Count
     curve: Annotated[
         tuple[Point, ...], Field(strict=False, min_length=1, max_length=2 * POINTS)
@@ -50,11 +49,7 @@ class Calibration(Settings):
 
 
 class ErrorLimit(Settings):
-    """Section `evaluate` of params.yaml.
-
-    Attributes:
-        max_error: the share of the predictions kept that may be wrong.
-    """
+    """Section `evaluate` of params.yaml: the largest error rate of what is accepted."""
 
     max_error: float = Field(gt=0, lt=1)
 
@@ -62,66 +57,59 @@ class ErrorLimit(Settings):
 def calibrate(
     log_probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]
 ) -> Calibration:
-    """Measure temperature and curve.
-
-    Args:
-        log_probabilities: of the model without a temperature, (N, classes).
-        labels: the right columns, (N,).
-    """
+    """Measure the calibration of log-probabilities (N, classes) by the labels (N,)."""
     rows = np.arange(len(labels))
 
     def log_loss(log_temperature: float) -> float:
         logs = log_softmax(log_probabilities / np.exp(log_temperature), axis=1)
         return -float(logs[rows, labels].mean())
 
-    bounds = math.log(COLDEST), math.log(HOTTEST)
+    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     found = minimize_scalar(log_loss, bounds=bounds, options={"xatol": 1e-7})
-    # Rounded: the last digits are those of the search.
     temperature = float(f"{np.exp(found.x):.{TEMPERATURE_DIGITS}g}")
     logs = log_softmax(log_probabilities / temperature, axis=1)
-    right = logs.argmax(axis=1) == labels
+    correct = logs.argmax(axis=1) == labels
     return Calibration(
-        temperature=min(max(temperature, COLDEST), HOTTEST),
+        temperature=min(max(temperature, MIN_TEMPERATURE), MAX_TEMPERATURE),
         images=len(labels),
-        curve=_curve(np.exp(logs.max(axis=1)), right),
+        curve=_curve(np.exp(logs.max(axis=1)), correct),
     )
 
 
 def _curve(
-    probabilities: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]
 ) -> tuple[tuple[float, int, int], ...]:
-    """Count at `POINTS` probabilities that divide the images evenly."""
+    """Count at the quantiles of the probabilities, `POINTS` of them."""
     descending = np.sort(probabilities)[::-1]
-    indices = np.ceil(len(right) * np.arange(1, POINTS + 1) / POINTS).astype(int) - 1
-    limits = np.unique(np.floor(descending[indices] / STEP) * STEP)[::-1].round(6)
+    ranks = np.ceil(len(correct) * np.arange(1, POINTS + 1) / POINTS).astype(int)
+    limits = np.unique(np.floor(descending[ranks - 1] / STEP) * STEP)[::-1].round(6)
     return tuple(
-        (float(limit), int(selected.sum()), int((selected & ~right).sum()))
+        (float(limit), int(accepted.sum()), int((accepted & ~correct).sum()))
         for limit in limits
-        for selected in [probabilities >= limit]
+        for accepted in [probabilities >= limit]
     )
 
 
 def threshold(calibration: Calibration, max_error: float) -> float | None:
-    """Return the probability from which on predictions are kept.
+    """Return the lowest probability at which predictions are accepted.
 
-    It keeps as many as it can while no more than the share `max_error` of those kept
-    is wrong. That is a promise on images to come, of the validation images' kind: it
-    breaks with a probability of `RISK` at most. From each of a few starts, growing
-    shares of the images are tested one after the other, by the exact binomial test,
+    At most the share `max_error` of the accepted predictions is wrong, for images like
+    the validation images, except with probability `RISK`. The search starts at several
+    shares of the images, and from each tests growing shares by the exact binomial test
     until one fails (fixed sequence testing with several starts: Angelopoulos and
     others, Learn then Test, 2021).
 
     Returns:
-        None where nothing can be promised: too many errors, or too few images.
+        None if no threshold guarantees that: too many errors, or too few images.
     """
     best, risk = None, RISK / len(STARTS)
     for start in STARTS:
-        for limit, selected, wrong in calibration.curve:
-            # So few could not prove it, were all of them right.
-            too_few = bdtr(0, selected, max_error) > risk
-            if too_few or selected < start * calibration.images:
+        for limit, accepted, wrong in calibration.curve:
+            # Too few to pass the test, even without an error.
+            too_few = bdtr(0, accepted, max_error) > risk
+            if too_few or accepted < start * calibration.images:
                 continue
-            if bdtr(wrong, selected, max_error) > risk:
+            if bdtr(wrong, accepted, max_error) > risk:
                 break
             best = limit if best is None else min(best, limit)
     return best

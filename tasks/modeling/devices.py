@@ -1,24 +1,23 @@
 """Choose the device that a step computes on."""
 
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from tasks.runtime.params import BadInput
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def choose(wanted: Device, section: str) -> torch.device:
-    """Return the device for `wanted`, which stands in `section` of params.yaml.
+def choose(setting: Device, section: str) -> "torch.device":
+    """Return the device for the setting `<section>.device` of params.yaml."""
+    import torch  # noqa: PLC0415  # 1.5 s, and settings need only the names above
 
-    Raises:
-        BadInput: CUDA was asked for and is not there.
-    """
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if setting == "cuda" and not available:
         raise BadInput(
             f"`{section}.device` is 'cuda', but torch finds no CUDA device; use 'auto' "
             "or 'cpu'."
         )
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+    return torch.device("cuda" if available and setting != "cpu" else "cpu")

@@ -23,7 +23,7 @@ from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime import params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, image_folder, npz
-from tasks.sources.convert import Conversion, Parts
+from tasks.sources.convert import Conversion, RawSplits
 from tasks.validate import Validate, failure_message, validate
 from tasks.validation import summaries
 
@@ -132,7 +132,7 @@ def _spec_of_image_folder(folder: Path) -> tuple[ImageSpec, list[str]]:
     return spec, assumptions
 
 
-def _spec_of_arrays(parts: Parts) -> tuple[ImageSpec, list[str]]:
+def _spec_of_arrays(parts: RawSplits) -> tuple[ImageSpec, list[str]]:
     """Return the specification of arrays of images, and assumptions."""
     images = [part.images for part in parts.values() if len(part.images)]
     if not images:
@@ -168,7 +168,7 @@ def _brightest(largest: int) -> int:
     return next(brightest for brightest in BRIGHTEST if brightest >= largest)
 
 
-def _classes(parts: Parts) -> tuple[tuple[int | str, ...] | None, tuple[str, ...]]:
+def _classes(parts: RawSplits) -> tuple[tuple[int | str, ...] | None, tuple[str, ...]]:
     """Return the label of each class (None: 0, 1, 2, ...), and its name."""
     values = np.unique(np.concatenate([part.labels for part in parts.values()]))
     labels: tuple[int | str, ...] = tuple(values.tolist())
@@ -185,7 +185,7 @@ def _classes(parts: Parts) -> tuple[tuple[int | str, ...] | None, tuple[str, ...
 
 
 def _conversion(
-    parts: Parts, arrays: Any, labels: tuple[int | str, ...] | None
+    parts: RawSplits, arrays: Any, labels: tuple[int | str, ...] | None
 ) -> tuple[Conversion, int, list[str]]:
     """Return how the files are made, the number of validation images, assumptions."""
     assumptions = [

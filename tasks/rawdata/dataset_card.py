@@ -1,8 +1,8 @@
 """The dataset card: the facts on the data set that `dataset` in params.yaml names.
 
-`datasets/NAME.yaml` has a section for every step that is given any of them, and the
-section `images`, which says what the images are (`tasks.dataset.spec.DatasetSpec`). No
-other file knows a size, a number of classes, or a hash.
+`datasets/NAME.yaml` has a section for every step that needs such facts, and the section
+`images`, which describes the images (`tasks.dataset.spec.DatasetSpec`). No other file
+knows a size, a number of classes, or a hash.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ class Dataset(RootModel[Word]):
 
 
 class ReportedResults(Settings):
-    """Section `report` of the dataset card: what others found on the same data.
+    """Section `report` of the dataset card: results that others published.
 
     Attributes:
-        loss: in nats, after training, by what it is.
-        accuracy: in validation, by what it is.
-        suspicious: an accuracy on the test set that no linear model has unless it saw
-            the test images; None where nothing is known.
+        loss: in nats, after training, by a description of the model.
+        accuracy: on validation data, by a description of the model.
+        suspicious: a test accuracy that a linear model reaches only if it was trained
+            on the test images; None: unknown.
     """
 
     loss: dict[str, float]
@@ -35,17 +35,13 @@ class ReportedResults(Settings):
 
 
 def selected() -> Path:
-    """Return the path of the dataset card that params.yaml names.
-
-    Raises:
-        BadInput: there is none of that name.
-    """
+    """Return the path of the dataset card that params.yaml names."""
     name = load("dataset", Dataset).root
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(card.stem for card in FOLDER.glob("*.yaml")))
         raise BadInput(
-            f"`dataset` in params.yaml is {name}, but there is no {path}; take one of "
+            f"`dataset` in params.yaml is {name}, but {path} is missing; choose one of "
             f"{known or 'none'}, or write it with `python -m flows.new_dataset FOLDER`."
         )
     return path

@@ -1,19 +1,22 @@
-"""The IDX format, in which MNIST is published: a few big-endian words, then the values.
+"""Read and write IDX, the format of MNIST: big-endian words, then the values.
 
     2 bytes 0 | 1 byte type of value | 1 byte number of axes | 4 bytes per axis | values
 
-Only unsigned bytes (type 0x08) in one to three axes are read, which is all that MNIST
-has. Layout as in the format's description by LeCun, Cortes and Burges.
+Only unsigned bytes (type 0x08) in one to three axes are supported; MNIST has no others.
+The format's description is by LeCun, Cortes and Burges.
 """
 
+import io
 import math
 import struct
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.dataset.splits import Split
+from tasks.rawdata.npy import InvalidArray, check_size
 from tasks.runtime.params import BadInput
 
 FileName = Literal[
@@ -24,94 +27,66 @@ FileName = Literal[
 ]
 FILES: tuple[FileName, ...] = get_args(FileName)
 
-UNSIGNED_BYTE = 0x08
+MAGIC = b"\0\0\x08"
 MAX_AXES = 3
 LONGEST_HEADER = 4 + 4 * MAX_AXES
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """Return the values of the file at `path`, mapped from the disk and read-only.
-
-    Returns:
-        uint8, (N, 28, 28) for MNIST's images, (N,) for its labels.
+    """Return the values of an IDX file: uint8, memory-mapped and read-only.
 
     Raises:
-        BadInput: the header is not of an IDX file of unsigned bytes, or announces
-            another number of values than the file has.
-        OSError: the file is missing or can't be read.
+        BadInput: the header is invalid, or does not fit the file's size.
     """
-    with path.open("rb") as file:
-        header = file.read(LONGEST_HEADER)
-    shape = _shape(header, path.stat().st_size, str(path))
-    start = 4 + 4 * len(shape)
-    values = np.memmap(path, dtype=np.uint8, mode="r", offset=start, shape=shape)
-    return values.view(np.ndarray)
+    if not path.stat().st_size:  # an empty file can't be mapped
+        return parse(b"", str(path))
+    return parse(np.memmap(path, np.uint8, "r").data, str(path))
 
 
-def parse(content: bytes, origin: str) -> NDArray[np.uint8]:
-    """Return the values of an IDX file's `content`; `origin` is its name in errors.
-
-    Returns:
-        uint8, one to three axes, read-only: a view of `content`.
+def read_splits(folder: Path) -> tuple[Split, Split]:
+    """Return the training and test images of a folder with MNIST's four files.
 
     Raises:
-        BadInput: as for `read`.
+        BadInput: a header is invalid, or does not fit its file's size.
+        FileNotFoundError: a file is missing.
     """
-    shape = _shape(content[:LONGEST_HEADER], len(content), origin)
-    start = 4 + 4 * len(shape)
+    train, test = (
+        Split(
+            read(folder / f"{part}-images-idx3-ubyte"),
+            read(folder / f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
+    return train, test
+
+
+def parse(content: bytes | memoryview, origin: str) -> NDArray[np.uint8]:
+    """Return the values in `content`, as `read`; `origin` is its name in errors."""
+    try:
+        shape = read_shape(io.BytesIO(content[:LONGEST_HEADER]))
+        start = 4 + 4 * len(shape)
+        check_size(math.prod(shape), len(content) - start)
+    except InvalidArray as fault:
+        raise BadInput(f"{origin} {fault}; delete it and download it again.") from None
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
+def read_shape(file: IO[bytes]) -> tuple[int, ...]:
+    """Read an IDX header; return the lengths of its axes, or raise InvalidArray."""
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != MAGIC or not 1 <= start[3] <= MAX_AXES:
+        wanted = "an IDX file of unsigned bytes in one to three axes"
+        raise InvalidArray(f"is not {wanted}: it begins with {start!r}")
+    lengths = file.read(4 * start[3])
+    if len(lengths) < 4 * start[3]:
+        raise InvalidArray("breaks off within its header")
+    return struct.unpack(f">{start[3]}I", lengths)
+
+
 def to_bytes(values: NDArray[np.uint8]) -> bytes:
-    """Return `values`, uint8 in one to three axes, as the content of an IDX file.
-
-    Raises:
-        ValueError: `values` can't be written so that `read` reads them.
-    """
-    if (
-        values.dtype != np.uint8
-        or not 1 <= values.ndim <= MAX_AXES
-        or values.size == 0
-        or max(values.shape) >= 2**32
-    ):
-        raise ValueError(
-            f"an IDX file of MNIST holds unsigned bytes in one to three axes, none of "
-            f"them empty; got {values.dtype} of shape {values.shape}"
-        )
+    """Return `values`, uint8 in one to three axes, as the content of an IDX file."""
+    if values.dtype != np.uint8 or not 1 <= values.ndim <= MAX_AXES or not values.size:
+        wanted = "unsigned bytes in one to three axes, none of them empty"
+        raise ValueError(f"got {values.dtype} of shape {values.shape}, not {wanted}")
     words = struct.pack(f">{values.ndim}I", *values.shape)
-    return bytes([0, 0, UNSIGNED_BYTE, values.ndim]) + words + values.tobytes()
-
-
-def _shape(header: bytes, size: int, origin: str) -> tuple[int, ...]:
-    """Return the lengths of the axes, once they are known to fit `size` bytes.
-
-    Nothing is allocated by what a header says: sizes near 2^32 are only multiplied, as
-    Python integers, and compared.
-    """
-    if len(header) < 4 or header[:2] != b"\0\0":
-        raise _bad(origin, f"begins with {header[:4]!r}, not with two zero bytes")
-    type_code, axes = header[2], header[3]
-    if type_code != UNSIGNED_BYTE:
-        raise _bad(
-            origin, f"has values of type 0x{type_code:02x}, not unsigned bytes (0x08)"
-        )
-    if not 1 <= axes <= MAX_AXES:
-        raise _bad(origin, f"announces {axes} axes, not one to three")
-    start = 4 + 4 * axes
-    if len(header) < start:
-        raise _bad(origin, f"breaks off after {size} bytes, within its header")
-    shape = struct.unpack_from(f">{axes}I", header, 4)
-    if 0 in shape:
-        raise _bad(origin, f"announces an empty array, of shape {shape}")
-    announced = start + math.prod(shape)
-    if announced != size:
-        fault = "breaks off early" if size < announced else "has bytes left over"
-        raise _bad(
-            origin,
-            f"{fault}: shape {shape} makes {announced:,} bytes, the file has {size:,}",
-        )
-    return shape
-
-
-def _bad(origin: str, fault: str) -> BadInput:
-    return BadInput(f"{origin} {fault}; delete it and download it again.")
+    return MAGIC + bytes([values.ndim]) + words + values.tobytes()

@@ -1,1 +1,1 @@
-"""Charts, image grids, and the page that shows them."""
+"""The report: its results, its figures and its page."""

@@ -1,4 +1,4 @@
-"""Pictures of images, of parts of them, of weights; many of them as one mosaic."""
+"""Figures of images and of weights, many of them in one grid."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,53 +11,36 @@ from matplotlib.figure import Figure
 from tasks.dataset.splits import Floats, Pixels
 from tasks.reporting import svg
 
-GAP = 2  # pixels between two images of a mosaic
-WIDTH = 8  # inches of a figure
-LINE_INCHES = 0.2  # of text
-NAMES_INCHES = 1.3
-CELL_INCHES = 1  # an image at most, where there are few
-LETTER_INCHES = 0.062  # of the small text above an image
+GAP = 2  # pixels between two images
+# Sizes in inches.
+MAX_WIDTH = 8.0  # of a figure
+MAX_CELL = 1.0  # of an image, where there are few
+NAMES_WIDTH = 1.3  # of the models' names, left of the images
+LINE_HEIGHT = 0.2
+LETTER_WIDTH = 0.062  # of the small text above an image
 
 Labels = Sequence[object] | npt.NDArray[np.integer]
-
-
-def mosaic(
-    images: npt.NDArray[np.floating] | Pixels, columns: int
-) -> tuple[npt.NDArray[np.float64], list[tuple[float, float]]]:
-    """Return images, (N, rows, columns), side by side, and the top middle of each.
-
-    What is between them is NaN, which is not drawn.
-    """
-    count, height, width = images.shape
-    lines = -(-count // columns)
-    whole = np.full((lines * (height + GAP), columns * (width + GAP)), np.nan)
-    tops = []
-    for number, image in enumerate(images):
-        top = number // columns * (height + GAP)
-        left = number % columns * (width + GAP)
-        whole[top : top + height, left : left + width] = image
-        tops.append((left + width / 2 - 0.5, top - 0.5))
-    return whole[:-GAP, :-GAP], tops
+Position = tuple[float, float]
 
 
 def one(image: Pixels, name: str) -> Axes:
     """Draw one image, (rows, columns), with the name of its class."""
     axes = svg.axes(3.2, 3.4)
     axes.imshow(image, cmap="gray_r")
-    svg.bare(axes)
+    svg.hide_frame(axes)
     axes.set_title(f"The first training image: {name}")
     return axes
 
 
 def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
-    """Draw a part of `image`, (rows, columns), each pixel with its value."""
+    """Draw a part of `image`, (rows, columns), with the value of each pixel."""
     axes = svg.axes(3.2, 3.4)
     part = image[rows, columns]
     axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
     for (row, column), value in np.ndenumerate(part):
         color = "black" if 2 * int(value) < image.max() else "white"
         axes.text(column, row, str(value), ha="center", va="center", color=color)
-    svg.bare(axes)
+    svg.hide_frame(axes)
     axes.set_title(
         f"Rows {rows.start} to {rows.start + len(part) - 1}, "
         f"columns {columns.start} to {columns.start + part.shape[1] - 1}"
@@ -66,10 +49,10 @@ def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
 
 
 def means(by_class: Mapping[str, npt.NDArray[np.floating]]) -> Axes:
-    """Draw the mean image of each class, (rows, columns), by its name."""
+    """Draw the mean image of each class, (rows, columns), under its name."""
     images = np.stack(list(by_class.values()))
-    axes = _grid(images, columns=len(images), cmap="gray_r", cell=CELL_INCHES)
-    for (x, y), name in zip(mosaic(images, len(images))[1], by_class, strict=True):
+    axes, tops = _grid(images, len(images), cell=MAX_CELL)
+    for (x, y), name in zip(tops, by_class, strict=True):
         axes.text(x, y - 1, name, ha="center", va="bottom")
     return axes
 
@@ -77,134 +60,110 @@ def means(by_class: Mapping[str, npt.NDArray[np.floating]]) -> Axes:
 def predictions(
     images: Pixels, labels: Labels, predicted: Mapping[str, Labels]
 ) -> Axes:
-    """Draw images, (N, rows, columns), below what each model takes them for.
-
-    Args:
-        images: the images.
-        labels: their true labels, (N,).
-        predicted: of each model, by name, its predictions, (N,).
-    """
+    """Draw images in a row, (N, rows, columns), under labels and predictions, (N,)."""
     lines = {"label": labels, **predicted}
-    axes = _grid(images, len(images), "gray_r", names=NAMES_INCHES, lines=len(lines))
-    tops = mosaic(images, len(images))[1]
-    for number, (name, values) in enumerate(reversed(lines.items())):
-        above = _line(number)
-        axes.annotate(name, (-4, -1), **above, ha="right", fontsize=9)
+    axes, tops = _grid(images, len(images), names=NAMES_WIDTH, lines=len(lines))
+
+    def write(text: str, x: float, line: int, **style: Any) -> None:
+        axes.annotate(
+            text,
+            (x, -1),
+            xytext=(0, 72 * LINE_HEIGHT * line + 1),
+            textcoords="offset points",
+            va="bottom",
+            annotation_clip=False,
+            fontsize=9,
+            **style,
+        )
+
+    for line, (name, values) in enumerate(reversed(lines.items())):
+        write(name, -4, line, ha="right")
         for (x, _), value, label in zip(tops, values, labels, strict=True):
             wrong = value != label
-            axes.annotate(
-                str(value),
-                (x, -1),
-                **above,
-                ha="center",
-                fontsize=9,
-                color=svg.WRONG if wrong else svg.FOREGROUND,
-                fontweight="bold" if wrong else "normal",
-            )
+            color = svg.WRONG if wrong else svg.FOREGROUND
+            weight = "bold" if wrong else "normal"
+            write(str(value), x, line, ha="center", color=color, fontweight=weight)
     return axes
 
 
 def mistakes(
     images: Pixels, labels: Labels, predicted: Labels, probabilities: Sequence[float]
 ) -> Axes:
-    """Draw images that were taken for others, each with label, prediction, certainty.
-
-    Args:
-        images: uint8 (N, rows, columns).
-        labels: what they are, (N,).
-        predicted: what they were taken for, (N,).
-        probabilities: of the predictions, (N,).
-    """
-    said = [
-        f"{label} as {taken}, {sure:.2f}"
-        for label, taken, sure in zip(labels, predicted, probabilities, strict=True)
-    ]
-    # Words want more room than digits do.
-    widest = max(map(len, said)) * LETTER_INCHES
-    columns = max(1, min(10, int(WIDTH / widest)))
-    height = images.shape[1] // 3
-    spaced = np.pad(
-        images.astype(float), ((0, 0), (height, 0), (0, 0)), constant_values=np.nan
-    )
-    axes = _grid(spaced, columns, cmap="gray_r")
-    positions = mosaic(spaced, columns)[1]
-    for (x, y), words in zip(positions, said, strict=True):
-        axes.text(
-            x,
-            y + height,
-            words,
-            ha="center",
-            va="bottom",
-            fontsize=7,
-        )
+    """Draw images, (N, rows, columns), under their labels and wrong predictions."""
+    rows = zip(labels, predicted, probabilities, strict=True)
+    titles = [f"{label} as {other}, {share:.2f}" for label, other, share in rows]
+    # Long class names need wider columns than digits.
+    widest = max(map(len, titles)) * LETTER_WIDTH
+    columns = max(1, min(10, int(MAX_WIDTH / widest)))
+    height = images.shape[1] // 3  # of the space for a title
+    above = ((0, 0), (height, 0), (0, 0))
+    spaced = np.pad(images.astype(float), above, constant_values=np.nan)
+    axes, tops = _grid(spaced, columns)
+    for (x, y), title in zip(tops, titles, strict=True):
+        axes.text(x, y + height, title, ha="center", va="bottom", fontsize=7)
     return axes
 
 
 def weights(
     by_model: Mapping[str, Floats], shape: tuple[int, int], names: Sequence[str]
 ) -> Axes:
-    """Draw the weights of every class as an image, a row a model, all on one scale.
-
-    Args:
-        by_model: of each model, by name, its weights, (inputs, classes).
-        shape: rows and columns of an image.
-        names: of the classes.
-    """
-    n_classes = len(names)
+    """Draw weights, (inputs, classes), as images: a row per model, all on one scale."""
     images = np.concatenate([m.T.reshape(-1, *shape) for m in by_model.values()])
-    # Few weights are extreme; without them the rest can be seen.
+    # A few extreme weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995))
-    axes = _grid(
-        images,
-        n_classes,
-        cmap="RdBu_r",
-        limits=(-limit, limit),
-        names=NAMES_INCHES,
-        cell=CELL_INCHES,
+    axes, tops = _grid(
+        images, len(names), cmap="RdBu_r", limit=limit, names=NAMES_WIDTH, cell=MAX_CELL
     )
-    tops = mosaic(images, n_classes)[1]
     for (x, _), name in zip(tops, names, strict=False):
         axes.text(x, -2, name, ha="center", va="bottom")
-    for line, model in enumerate(by_model):
-        y = tops[line * n_classes][1] + shape[0] / 2
-        axes.text(-4, y, model, ha="right", va="center", fontsize=9)
+    for (_, y), model in zip(tops[:: len(names)], by_model, strict=True):
+        axes.text(-4, y + shape[0] / 2, model, ha="right", va="center", fontsize=9)
     return axes
 
 
-def _line(number: int) -> dict[str, Any]:
-    """Return how to annotate in line `number` above a place."""
-    points = 72 * LINE_INCHES * number + 1
-    return {
-        "xytext": (0, points),
-        "textcoords": "offset points",
-        "va": "bottom",
-        "annotation_clip": False,
-    }
+def mosaic(
+    images: npt.NDArray[np.floating] | Pixels, columns: int
+) -> tuple[npt.NDArray[np.float64], list[Position]]:
+    """Return images, (N, rows, columns), side by side, and the top middle of each.
+
+    The gaps between them are NaN, which is not drawn.
+    """
+    lines = -(-len(images) // columns)
+    missing = lines * columns - len(images)
+    gaps = ((0, missing), (0, GAP), (0, GAP))
+    cells = np.pad(images.astype(np.float64), gaps, constant_values=np.nan)
+    _, height, width = cells.shape
+    rows = cells.reshape(lines, columns, height, width).swapaxes(1, 2)
+    whole = rows.reshape(lines * height, columns * width)[:-GAP, :-GAP]
+    middle = (images.shape[2] - 1) / 2
+    places = (divmod(number, columns) for number in range(len(images)))
+    return whole, [(x * width + middle, y * height - 0.5) for y, x in places]
 
 
 def _grid(
     images: npt.NDArray[np.floating] | Pixels,
     columns: int,
-    cmap: str,
     *,
-    limits: tuple[float, float] | None = None,
+    cmap: str = "gray_r",
+    limit: float | None = None,
     names: float = 0,
     lines: int = 1,
-    cell: float = WIDTH,
-) -> Axes:
-    """Draw a mosaic, with room for `names` inches at its left and `lines` above it.
+    cell: float = MAX_WIDTH,
+) -> tuple[Axes, list[Position]]:
+    """Draw a mosaic, and return the top middle of each image.
 
-    No image is wider than `cell` inches, so that few of them are not huge.
+    Values are drawn from 0 to their maximum, or from `-limit` to `limit`. There is
+    space for `names` inches on the left and for `lines` of text above. An image is at
+    most `cell` inches wide.
     """
-    picture, _ = mosaic(images, columns)
+    picture, tops = mosaic(images, columns)
     rows, width = picture.shape
-    above = LINE_INCHES * lines
-    inches = min(WIDTH, names + cell * columns)
+    above = LINE_HEIGHT * lines
+    inches = min(MAX_WIDTH, names + cell * columns)
     height = (inches - names) * rows / width
     figure = Figure(figsize=(inches, height + above))
-    whole = height / (height + above)
-    axes = figure.add_axes((names / inches, 0, 1 - names / inches, whole))
-    low, high = limits or (0, float(np.nanmax(picture)))
-    axes.imshow(picture, cmap=cmap, vmin=low, vmax=high)
-    svg.bare(axes)
-    return axes
+    share = height / (height + above)
+    axes = figure.add_axes((names / inches, 0, 1 - names / inches, share))
+    axes.imshow(picture, cmap=cmap, vmin=-limit if limit else 0, vmax=limit)
+    svg.hide_frame(axes)
+    return axes, tops

@@ -1,7 +1,7 @@
-"""An empty figure in the project's style, and its bytes as SVG.
+"""Empty figures in the project's style, and finished ones as SVG.
 
-The same figure gives the same bytes: no date, no version, ids from a fixed salt. Ink is
-one placeholder colour, so that a page can put its own there.
+The same figure gives the same bytes: no date, no version, ids from a fixed salt. The
+foreground is a placeholder colour, which a page replaces by its own text colour.
 """
 
 import io
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,28 +20,26 @@ from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 FOREGROUND = "#010203"
-# On paper, where a figure stands alone.
+# The colours of a standalone file.
 DARK = "#262626"
 PAPER = "#ffffff"
 WRONG = "#D55E00"
-# The height of a line of small text, and of the axes as a share of their figure.
-LINE_INCHES = 0.17
-AXES_SHARE = 0.8
-# Letters of the names along an axis, side by side.
-ROOM = 50
+LINE_INCHES = 0.17  # height of a line of small text
+AXES_SHARE = 0.8  # of the height of their figure
+MAX_LETTERS = 50  # of all tick labels of an x axis together, if they are horizontal
 
 Values = npt.NDArray[np.floating]
 
 
 @contextmanager
 def style() -> Iterator[list[str]]:
-    """Draw in the project's style inside; yields its colours."""
+    """Draw in the project's style inside the block; yields the palette."""
     with mpl.rc_context(fname=STYLE):
         yield mpl.rcParams["axes.prop_cycle"].by_key()["color"]
 
 
 def axes(width: float = 7, height: float = 3.6) -> Axes:
-    """Return the axes of a new figure of that many inches."""
+    """Return the axes of a new figure, its size in inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
@@ -57,7 +56,7 @@ def render(axes: Axes) -> str:
 
 
 def inline(drawing: str, name: str) -> str:
-    """Return `drawing` for a page of several: own ids, the page's ink, no size."""
+    """Return `drawing` for a page: unique ids, the page's text colour, no size."""
     drawing = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', drawing)
     drawing = re.sub(r'(href="|url\()#', rf"\1#{name}-", drawing)
     for size in ("width", "height"):
@@ -66,7 +65,7 @@ def inline(drawing: str, name: str) -> str:
 
 
 def alone(drawing: str) -> str:
-    """Return `drawing` as a file of its own: dark ink on white paper."""
+    """Return `drawing` as a standalone file: dark on white."""
     paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
     end = drawing.index(">") + 1
     head = '<?xml version="1.0" encoding="utf-8"?>\n'
@@ -74,39 +73,33 @@ def alone(drawing: str) -> str:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write names beside the right ends of curves, none on top of another.
+    """Write labels beside the right ends of curves, without overlaps.
 
-    Args:
-        axes: where the curves are, its limits set.
-        ends: of each curve its height there, its name and its colour.
+    Call it when the limits of the axes are final. `ends` holds the height, the label
+    and the colour of each curve.
     """
     low, high = axes.get_ylim()
     figure = axes.get_figure(root=True)
     assert figure is not None
-    apart = LINE_INCHES / (AXES_SHARE * figure.get_figheight()) * (high - low)
-    at = -np.inf
-    for height, name, colour in sorted(ends):
-        at = max(height, at + apart)
-        axes.annotate(
-            name,
-            (1.01, at),
-            xycoords=axes.get_yaxis_transform(),
-            color=colour,
-            va="center",
-            fontsize=9,
-        )
+    line = LINE_INCHES / (AXES_SHARE * figure.get_figheight()) * (high - low)
+    y = -np.inf
+    for height, label, colour in sorted(ends):
+        y = max(height, y + line)
+        place = axes.get_yaxis_transform()
+        style: dict[str, Any] = {"color": colour, "va": "center", "fontsize": 9}
+        axes.annotate(label, (1.01, y), xycoords=place, **style)
 
 
-def name_places(axis: Axis, names: Sequence[str]) -> None:
-    """Write `names` at 0, 1, 2 ... of an axis; aslant where they would not fit."""
-    longest = max(map(len, names))
-    aslant = isinstance(axis, XAxis) and longest * len(names) > ROOM
+def label_ticks(axis: Axis, names: Sequence[str]) -> None:
+    """Write `names` at 0, 1, 2 ... of an axis, slanted if they would overlap."""
+    letters = max(map(len, names)) * len(names)
     axis.set_ticks(range(len(names)), names)
-    axis.set_tick_params(rotation=45 if aslant else 0)
+    slanted = isinstance(axis, XAxis) and letters > MAX_LETTERS
+    axis.set_tick_params(rotation=45 if slanted else 0)
 
 
-def bare(axes: Axes) -> None:
-    """Take ticks and frame away."""
+def hide_frame(axes: Axes) -> None:
+    """Remove the ticks and the frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -1,22 +1,23 @@
-"""A folder of class-named folders of images, as photographs and scans are often kept.
+"""Read a folder of class-named folders of images.
 
-`FOLDER/CLASS/*.png`, or `FOLDER/train/CLASS/*.png` beside `FOLDER/test/...` and, if
-there is one, `FOLDER/valid/...`. Order is that of the names, on any machine.
+`FOLDER/CLASS/*.png`, or `FOLDER/train/CLASS/*.png` beside `FOLDER/test/...` and
+optionally `FOLDER/valid/...`. Images are in the order of their names on any machine.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Floats, Pixels, SplitName
 from tasks.imaging import preprocess
-from tasks.imaging.segmentation import Unusable
+from tasks.imaging.segmentation import UnusableImage
 from tasks.runtime.params import BadInput
 
-PARTS: Mapping[str, SplitName] = {
+SPLIT_FOLDERS: Mapping[str, SplitName] = {
     "train": "train",
     "training": "train",
     "valid": "valid",
@@ -26,11 +27,13 @@ PARTS: Mapping[str, SplitName] = {
     "testing": "test",
 }
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-# Images this small, all of one size, were made to be learned from: as they are.
+# Images of one size up to this side were made for machine learning; they are unchanged.
 SMALL = 64
-# Ink on paper: along the edge of nearly every image this share of the pixels, and of
-# the whole image that share, is within so much of one grey.
+# An image looks like ink on paper if these fractions of its edge and of all its pixels
+# are within NEAR of the edge's median. A data set does if NEARLY all its images do.
 EDGE, WHOLE, NEAR, NEARLY = 0.8, 0.5, 40, 0.9
+
+Result = TypeVar("Result")
 
 
 class ImageFile(NamedTuple):
@@ -41,147 +44,101 @@ class ImageFile(NamedTuple):
 
 
 class FolderSummary(NamedTuple):
-    """What all images of a folder have in common.
+    """Properties of all images of a folder; `on_paper`: they look like ink on paper."""
 
-    Attributes:
-        shapes: every (rows, columns) found; sides above `preprocess.LONGEST` count as
-            that.
-        brightest: the largest value of a pixel.
-        on_paper: they look like ink on paper.
-    """
-
-    shapes: set[tuple[int, int]]
+    shapes: set[tuple[int, int]]  # larger sides count as `preprocess.LONGEST`
     brightest: int
     on_paper: bool
 
 
+Text = npt.NDArray[np.str_]
 FilesBySplit = dict[SplitName, list[ImageFile]]
 
 
 def find(folder: Path) -> tuple[FilesBySplit, int]:
-    """Return the image files of `folder` by part, and how many others there are.
-
-    Raises:
-        BadInput: there are none in class-named folders.
-    """
-    inner = _folders(folder)
-    by_part = {PARTS.get(each.name.lower()): each for each in inner}
-    if "train" in by_part and None not in by_part:
-        parts = {name: _image_files(each) for name, each in by_part.items() if name}
-    else:
-        parts = {"train": _image_files(folder)}
-    count = sum(len(image_files) for image_files in parts.values())
-    if not count:
+    """Return the image files of `folder` by split, and the number of other files."""
+    folders = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    by_name = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
+    if "train" not in by_name or None in by_name:
+        by_name = {"train": folder}
+    by_split = {
+        name: image_files
+        for name, path in by_name.items()
+        if name and (image_files := _image_files(path))
+    }
+    if not by_split:
         raise BadInput(
             f"{folder} has no images (PNG, JPEG, TIFF) in folders that are named after "
             "their class, nor the four IDX files."
         )
-    every = sum(
-        path.is_file() and not _hidden(path, folder) for path in folder.rglob("*")
-    )
-    return {
-        name: image_files for name, image_files in parts.items() if image_files
-    }, every - count
+    every = (path for path in folder.rglob("*") if path.is_file())
+    visible = [path for path in every if "/." not in f"/{path.relative_to(folder)}"]
+    return by_split, len(visible) - sum(map(len, by_split.values()))
 
 
 def summarize(by_split: FilesBySplit) -> FolderSummary:
-    """Return what all images have in common.
-
-    Raises:
-        BadInput: an image can't be read.
-    """
-    shapes: set[tuple[int, int]] = set()
-    brightest, papers = 0, []
-    for _, page in _pages(
-        [one for image_files in by_split.values() for one in image_files]
-    ):
-        shapes.add((page.shape[0], page.shape[1]))
-        brightest = max(brightest, int(page.max()))
-        papers.append(_on_paper(page))
-    return FolderSummary(shapes, brightest, sum(papers) >= NEARLY * len(papers))
+    """Return what the images have in common; refuse all if one can't be read."""
+    image_files = [file for files in by_split.values() for file in files]
+    pages = _each_page(
+        image_files, lambda page: (page.shape, int(page.max()), _on_paper(page))
+    )
+    shapes, brightest, on_paper = zip(*(page for _, page in pages), strict=True)
+    return FolderSummary(
+        set(shapes), max(brightest), sum(on_paper) >= NEARLY * len(on_paper)
+    )
 
 
 def read(
     image_files: list[ImageFile], image_spec: ImageSpec
-) -> tuple[Pixels, list[str], list[str]]:
-    """Return images, uint8 (N, rows, columns), the class of each, and its file.
+) -> tuple[Pixels, Text, Text]:
+    """Return images, uint8 (N, rows, columns), the class of each, and its path.
 
-    An image of the right shape is taken as it is, another is preprocessed; one that is
-    blank becomes zeros.
-
-    Raises:
-        BadInput: an image can't be used; the first is named.
+    An image that has the specified shape is unchanged, others are preprocessed. A blank
+    image becomes zeros. All images are refused if one can't be used.
     """
-    images, labels, origins = [], [], []
-    faults: list[str] = []
-    for (path, label), page in _pages(image_files):
+
+    def to_spec(page: Floats) -> Pixels:
+        if page.max() == page.min():
+            return np.zeros(image_spec.shape, np.uint8)
+        if page.shape == image_spec.shape and page.max() <= image_spec.brightest:
+            return np.rint(page).astype(np.uint8)
+        return preprocess.to_spec(page, image_spec)
+
+    pages = _each_page(image_files, to_spec)
+    labels = np.array([file.label for file, _ in pages])
+    paths = np.array([str(file.path) for file, _ in pages])
+    return np.stack([image for _, image in pages]), labels, paths
+
+
+def _each_page(
+    image_files: list[ImageFile], function: Callable[[Floats], Result]
+) -> list[tuple[ImageFile, Result]]:
+    """Return `function` of every page of every file; refuse all if one is unusable."""
+    results, faults = [], []
+    for file in image_files:
         try:
-            images.append(_image(page, image_spec))
-        except Unusable as fault:
-            faults.append(f"{path}: {fault}")
-            continue
-        labels.append(label)
-        origins.append(str(path))
-    _refuse(faults, len(image_files))
-    return np.stack(images), labels, origins
-
-
-def _image(page: Floats, image_spec: ImageSpec) -> Pixels:
-    if page.max() == page.min():
-        return np.zeros(image_spec.shape, np.uint8)
-    if page.shape == image_spec.shape and page.max() <= image_spec.brightest:
-        return np.rint(page).astype(np.uint8)
-    return preprocess.to_spec(page, image_spec)
-
-
-def _pages(image_files: list[ImageFile]) -> Iterator[tuple[ImageFile, Floats]]:
-    """Yield every page of every file, and refuse at the end what can't be read."""
-    faults = []
-    for one in image_files:
-        try:
-            for page in preprocess.read(one.path):
-                yield one, page
-        except Unusable as fault:
-            faults.append(f"{one.path}: {fault}")
-    _refuse(faults, len(image_files))
-
-
-def _refuse(faults: list[str], count: int) -> None:
+            results += [(file, function(page)) for page in preprocess.read(file.path)]
+        except UnusableImage as fault:
+            faults.append(f"{file.path}: {fault}")
     if faults:
         raise BadInput(
-            f"{len(faults)} of {count} images can't be used, the first is {faults[0]}; "
-            "mend them, or move them out of the folder."
+            f"{len(faults)} of {len(image_files)} images can't be used; the first is "
+            f"{faults[0]}. Repair them, or move them out of the folder."
         )
+    return results
 
 
 def _on_paper(page: Floats) -> bool:
-    """Return whether most of the image, and nearly all of its edge, is of one grey."""
+    """Return whether most pixels, and nearly all at the edge, have one intensity."""
     edge = np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])
-    paper = np.median(edge)
-    return bool(
-        (abs(edge - paper) <= NEAR).mean() >= EDGE
-        and (abs(page - paper) <= NEAR).mean() >= WHOLE
-    )
+    near = abs(page - np.median(edge)) <= NEAR
+    near_edge = abs(edge - np.median(edge)) <= NEAR
+    return bool(near_edge.mean() >= EDGE and near.mean() >= WHOLE)
 
 
 def _image_files(folder: Path) -> list[ImageFile]:
     return [
-        ImageFile(path, each.name)
-        for each in _folders(folder)
-        for path in sorted(each.iterdir())
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
+        ImageFile(path, path.parent.name)
+        for path in sorted(folder.glob("[!.]*/[!.]*"))
+        if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        each
-        for each in folder.iterdir()
-        if each.is_dir() and not each.name.startswith(".")
-    )
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -1,13 +1,13 @@
-"""The lesson's `mnist.pkl.gz`: a pickle of Python 2, read without running any of it.
+"""Read the lesson's `mnist.pkl.gz`, a pickle of Python 2, without running any of it.
 
 It holds ((images, labels) of training, of validation, of test), 50,000, 10,000 and
 10,000 of them: images as float32 pixel/256 in rows of 784, labels as int64.
 
-A pickle is a program. Here it is first read as a list of instructions, of which only
-those that describe arrays may occur. What then runs can name nothing but the stand-ins
-below, which record what they are given: NumPy itself is not called by the pickle, since
-its dtypes, when given a forged state, corrupt memory. The arrays are made afterwards,
-from checked records.
+A pickle is a program. It is first scanned as a list of instructions, of which only
+those that describe arrays are allowed. The unpickler that then runs knows five names,
+each replaced by a class or function of this module. The pickle never calls NumPy, whose
+dtypes corrupt memory when given a forged state. The arrays are made afterwards, from
+checked records.
 """
 
 import io
@@ -24,16 +24,16 @@ from tasks.runtime.params import BadInput
 
 Bytes = NDArray[np.uint8]
 
-# Of the pickle, unzipped: 70,000 images of 784 float32 take 220 MB, with their labels.
+# Unzipped, 70,000 images of 784 float32 and their labels have 220 MB.
 MAX_BYTES = 250_000_000
-# The lesson's needs 200 to 300. Bounds what a pickle can pile up, and its memo with it.
+# The lesson's pickle needs 200 to 300. Also bounds the memory of the pickle's memo.
 MAX_INSTRUCTIONS = 1000
-# What `pickle` writes for tuples of arrays in protocols 1 and 2. Missing on purpose:
-# lists and dicts (arrays of objects, forged attributes), INST, OBJ and NEWOBJ
-# (classes), EXT (a registry), PERSID (a caller's function), STACK_GLOBAL (a name built
-# on the fly), and protocol 0's texts, which would make MNIST four times as large.
+# Those that `pickle` writes for tuples of arrays in protocols 1 and 2. Left out on
+# purpose: lists and dicts (arrays of objects, forged attributes), INST, OBJ and NEWOBJ
+# (classes), EXT (a registry), PERSID (a caller's function), STACK_GLOBAL (a computed
+# name), and the texts of protocol 0, which would make MNIST four times as large.
 INSTRUCTIONS = frozenset(
-    "PROTO STOP MARK TUPLE TUPLE1 TUPLE2 TUPLE3 "  # noqa: SIM905  one a line: a page
+    "PROTO STOP MARK TUPLE TUPLE1 TUPLE2 TUPLE3 "  # noqa: SIM905  shorter than a list
     "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG1 "
     "SHORT_BINSTRING BINSTRING BINUNICODE BINPUT LONG_BINPUT BINGET LONG_BINGET "
     "GLOBAL REDUCE BUILD".split()
@@ -41,7 +41,11 @@ INSTRUCTIONS = frozenset(
 
 
 class _Record:
-    """Stands in for what NumPy would make: keeps the arguments and the state given."""
+    """Replaces an array or a dtype; records the arguments and the state it is given.
+
+    An array's state is (version, shape, dtype, by columns, bytes). A dtype's first
+    argument is its code, and the second item of its state is the byte order.
+    """
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
@@ -51,38 +55,22 @@ class _Record:
         self.state = state
 
 
-class _Array(_Record):
-    """Stands in for an array: its state is version, shape, dtype, order and bytes."""
+def _encode(text: str, encoding: str) -> str:
+    """Replace `_codecs.encode`, by which Python 3 writes bytes for Python 2.
 
-
-class _Dtype(_Record):
-    """Stands in for a dtype: its first argument is a code, its state has the order."""
-
-
-def _latin1(text: str, encoding: str) -> str:
-    """Stand in for the `_codecs.encode` by which Python 3 writes bytes for Python 2.
-
-    The text is kept as it is, so that a pickle can't multiply it, and encoded once,
-    when its array is made.
+    The text is encoded only when its array is made, so a pickle can't multiply it.
     """
     if encoding != "latin1":
-        # It may be of any type, and its text of any length: a tuple of itself, twice,
-        # a hundred times over has one of 2^100 letters.
-        raise ValueError(f"bytes are encoded as '{_brief(encoding)}', not as latin1")
+        raise ValueError("it has bytes in another encoding than latin1")
     return text
 
 
-def _brief(value: object) -> str:
-    """Return what a pickle holds in a few letters."""
-    return value[:40] if isinstance(value, str) else type(value).__name__
-
-
 GLOBALS = {
-    "numpy.core.multiarray _reconstruct": _Array,
-    "numpy._core.multiarray _reconstruct": _Array,  # since NumPy 2
-    "numpy ndarray": _Array,
-    "numpy dtype": _Dtype,
-    "_codecs encode": _latin1,
+    "numpy.core.multiarray _reconstruct": _Record,
+    "numpy._core.multiarray _reconstruct": _Record,  # since NumPy 2
+    "numpy ndarray": _Record,
+    "numpy dtype": _Record,
+    "_codecs encode": _encode,
 }
 
 
@@ -92,31 +80,29 @@ def read(
     """Return the arrays of the four IDX files that the pickle was made from.
 
     Args:
-        content: the pickle, unzipped; the caller bounds its size (by `MAX_BYTES`).
-        origin: where it came from, for errors.
-        shape: rows and columns of an image, whose product is the length of a row.
+        content: the unzipped pickle, of at most `MAX_BYTES`.
+        origin: of the pickle, for errors.
+        shape: rows and columns of an image.
 
     Returns:
-        uint8: images (N, *shape) of 0 to 255, labels (N,); training holds the pickle's
-        training and validation, one after the other.
+        uint8: images (N, *shape) of 0 to 255, labels (N,). The training files hold the
+        pickle's training set, followed by its validation set.
 
     Raises:
-        BadInput: it holds anything else than the lesson's arrays, or a pixel that is no
-            whole number of 256ths.
+        BadInput: the pickle does not consist of the lesson's arrays.
     """
     try:
         _scan(content)
-        tree = _Unpickler(
-            io.BytesIO(content), fix_imports=False, encoding="latin1"
-        ).load()
+        file = io.BytesIO(content)
+        tree = _Unpickler(file, fix_imports=False, encoding="latin1").load()
         train, valid, test = (_split(pair, shape) for pair in _items(tree, 3))
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  a forged pickle can provoke any of them
+    except Exception as error:  # noqa: BLE001  a forged pickle can raise any of them
         reason = " ".join(str(error).split()).rstrip(".")[:200]
         raise BadInput(
-            f"{origin} is not the lesson's mnist.pkl.gz ({reason or repr(error)}); "
-            "nothing that it asks for was run; take another source."
+            f"{origin} is not the lesson's mnist.pkl.gz ({reason or repr(error)}). "
+            "Nothing in it was run; use another source."
         ) from None
     return {
         "train-images-idx3-ubyte": np.concatenate([train[0], valid[0]]),
@@ -127,22 +113,18 @@ def read(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows five names, and answers each with its stand-in."""
+    """Resolves the names in `GLOBALS` and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if stand_in := GLOBALS.get(f"{module} {name}"):
-            return stand_in
+        if replacement := GLOBALS.get(f"{module} {name}"):
+            return replacement
         raise ValueError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, pid: object) -> Any:
-        raise ValueError(f"it refers to {pid!r}, outside of it")
 
 
 def _scan(content: bytes) -> None:
     """Raise ValueError unless every instruction is one that arrays need.
 
-    Reading the list also finds a length that goes beyond the end, before the pickle
-    machine allocates it.
+    This also finds lengths beyond the end, before the unpickler allocates them.
     """
     argument: Any
     for count, (code, argument, _) in enumerate(pickletools.genops(content), start=1):
@@ -166,40 +148,34 @@ def _items(value: object, length: int) -> tuple[Any, ...]:
 
 def _split(pair: object, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
     """Return images (N, *shape) and labels (N,), from float32 (N, D) and int64 (N,)."""
-    rows, classes = _items(pair, 2)
-    images = _whole(_values(rows, "f4"), 256)
-    labels = _whole(_values(classes, "i8"), 1)
-    if images.shape != (*labels.shape, math.prod(shape)):
+    rows, labels = _items(pair, 2)
+    images = _as_bytes(_values(rows, "f4"), 256)
+    labels = _as_bytes(_values(labels, "i8"), 1)
+    if not labels.size or images.shape != (*labels.shape, math.prod(shape)):
         raise ValueError(f"images are {images.shape}, labels {labels.shape}")
-    if not labels.size:
-        raise ValueError("a part of it is empty")
     return images.reshape(-1, *shape), labels
 
 
 def _values(array: object, code: str) -> NDArray[Any]:
-    """Return the array that was recorded, which must be of dtype `code`; read-only."""
-    if not isinstance(array, _Array):
+    """Return the recorded array, which must have the dtype `code`; read-only."""
+    if not isinstance(array, _Record):
         raise TypeError(f"it has a {type(array).__name__}, not an array")
     _, shape, dtype, by_columns, text = _items(array.state, 5)
-    if not isinstance(dtype, _Dtype) or dtype.arguments[:1] != (code,):
-        raise ValueError(f"it has an array of {_name(dtype)}, not of {code}")
+    if not isinstance(dtype, _Record) or dtype.arguments[:1] != (code,):
+        raise ValueError(f"it has an array that is not of {code}")
     _, order, *_ = _items(dtype.state, 8)
     if order not in ("<", ">") or by_columns or not isinstance(text, str):
         raise ValueError("it has an array that is not plain rows of numbers")
     return np.frombuffer(text.encode("latin1"), np.dtype(order + code)).reshape(shape)
 
 
-def _name(dtype: object) -> str:
-    return _brief(dtype.arguments[0]) if isinstance(dtype, _Dtype) else "no dtype"
-
-
-def _whole(values: NDArray[Any], scale: int) -> Bytes:
-    """Return scale * values as bytes; raise ValueError unless each is one exactly."""
-    # A cast of what is no byte gives some byte, to which it is then unequal.
+def _as_bytes(values: NDArray[Any], scale: int) -> Bytes:
+    """Return scale * values, which must be whole numbers of 0 to 255."""
+    # Other values are cast to some byte, which then differs from them.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = values * values.dtype.type(scale)
-        whole: Bytes = scaled.astype(np.uint8)
-    wrong = whole != scaled
+        result: Bytes = scaled.astype(np.uint8)
+    wrong = result != scaled
     if wrong.any():
         raise ValueError(f"{values[wrong][0]} times {scale} is not a whole 0 to 255")
-    return whole
+    return result

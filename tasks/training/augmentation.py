@@ -1,49 +1,42 @@
-"""Small random shifts of images: more to learn from than there is in the file."""
+"""Random shifts of the training images, by a few pixels."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-PAPER = 0  # the pixel of an image's ground
+from tasks.modeling.architectures import Shape
 
 
-class Shifts:
-    """Shifts of up to `furthest` pixels up, down, left and right, all as likely.
+@dataclass
+class RandomShifts:
+    """Uniform random shifts, up, down, left and right, by up to `max_pixels`."""
 
-    Args:
-        furthest: pixels, from 1.
-        shape: rows and columns of an image.
-        generator: of the shifts; on the CPU.
-    """
+    max_pixels: int
+    shape: Shape
+    generator: torch.Generator
 
-    def __init__(
-        self, furthest: int, shape: tuple[int, int], generator: torch.Generator
-    ) -> None:
-        self.generator = generator
-        self._furthest = furthest
-        self._shape = shape
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return every image shifted at random."""
+        limit = self.max_pixels
+        size = (len(pixels), 2)
+        offsets = torch.randint(-limit, limit + 1, size, generator=self.generator)
+        return self.shift(pixels, offsets.to(pixels.device))
 
-    def draw(self, count: int) -> Tensor:
-        """Return how far to move each of `count` images down and right, (count, 2)."""
-        furthest = self._furthest
-        return torch.randint(
-            -furthest, furthest + 1, (count, 2), generator=self.generator
-        )
-
-    def moved(self, pixels: Tensor, by: Tensor) -> Tensor:
-        """Return images moved, with paper where nothing was.
+    def shift(self, pixels: Tensor, offsets: Tensor) -> Tensor:
+        """Return the images shifted; the pixels that become free are 0.
 
         Args:
             pixels: uint8 (N, rows * columns).
-            by: what `draw` returned, (N, 2), on the same device.
+            offsets: pixels down and right, (N, 2), on the same device.
         """
-        rows, columns = self._shape
+        rows, columns = self.shape
         images = pixels.reshape(-1, rows, columns)
-        padded = functional.pad(images, (self._furthest,) * 4, value=PAPER)
-        # Where in the padded image each row and column of the moved one comes from.
-        starts = self._furthest - by
-        down = starts[:, 0, None] + torch.arange(rows, device=by.device)
-        right = starts[:, 1, None] + torch.arange(columns, device=by.device)
-        images_in_turn = torch.arange(len(images), device=by.device)[:, None, None]
-        moved = padded[images_in_turn, down[:, :, None], right[:, None, :]]
-        return moved.reshape(len(images), rows * columns)
+        padded = functional.pad(images, (self.max_pixels,) * 4)
+        # Each row and column of the result comes from this one of the padded image.
+        starts = self.max_pixels - offsets
+        y = starts[:, 0, None] + torch.arange(rows, device=offsets.device)
+        x = starts[:, 1, None] + torch.arange(columns, device=offsets.device)
+        image = torch.arange(len(images), device=offsets.device)[:, None, None]
+        return padded[image, y[:, :, None], x[:, None, :]].reshape(len(images), -1)

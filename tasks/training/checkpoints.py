@@ -1,7 +1,7 @@
-"""Keep a training between two epochs, to go on from there after an interruption.
+"""Save a training between two epochs, to continue there after an interruption.
 
-A checkpoint is one safetensors file: no pickle. It bears the fingerprint of what it is
-a part of, and one with another fingerprint is not looked at.
+A checkpoint is one safetensors file with a fingerprint of the settings and the data;
+a training ignores a checkpoint with another fingerprint.
 """
 
 import hashlib
@@ -11,36 +11,48 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import save
 from torch import Tensor
 
 from tasks.runtime import files
 
 METADATA = "fingerprint"
 
-Tensors = dict[str, Tensor]
 
+class Checkpoint:
+    """The checkpoint of one training; with the path None, nothing is saved."""
 
-def fingerprint(settings: dict[str, Any], *arrays: np.ndarray) -> str:
-    """Return a digest of what decides how a training goes."""
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    def __init__(
+        self, path: Path | None, settings: dict[str, Any], *arrays: np.ndarray
+    ) -> None:
+        self._path = path
+        if path:
+            digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode())
+            for array in arrays:
+                digest.update(np.ascontiguousarray(array).data)
+            self._fingerprint = digest.hexdigest()
 
+    def save(self, tensors: dict[str, Tensor]) -> None:
+        """Replace the file."""
+        if self._path:
+            own = {
+                name: one.detach().cpu().contiguous() for name, one in tensors.items()
+            }
+            files.write_bytes(self._path, save(own, {METADATA: self._fingerprint}))
 
-def save(path: Path, fingerprint: str, tensors: Tensors) -> None:
-    """Replace the checkpoint at `path`."""
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    files.write_bytes(path, to_safetensors(own, {METADATA: fingerprint}))
+    def load(self) -> dict[str, Tensor]:
+        """Return the saved tensors; none if the file is missing or does not match."""
+        if not self._path:
+            return {}
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                if (file.metadata() or {}).get(METADATA) != self._fingerprint:
+                    return {}
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        except (OSError, SafetensorError):
+            return {}
 
-
-def load(path: Path, fingerprint: str) -> Tensors | None:
-    """Return what was kept at `path`, or None if nothing of this training was."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get(METADATA) != fingerprint:
-                return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (OSError, SafetensorError):
-        return None
+    def remove(self) -> None:
+        """Remove the file if there is one."""
+        if self._path:
+            self._path.unlink(missing_ok=True)

@@ -1,34 +1,30 @@
-"""The learning rate of each step: constant, or one cycle up and down."""
+"""The one-cycle schedule of the learning rate."""
 
 import math
 
-# torch's own choices: the share of the steps that go up, the first rate as a part of
-# the highest, and the last as a part of the first.
+# torch's defaults: the share of the steps in which the learning rate rises, the first
+# rate relative to the highest, and the last relative to the first.
 RISING = 0.3
 FIRST = 1 / 25
 LAST = 1e-4
 
 
-def one_cycle(step: int, total: int, highest: float) -> float:
+def one_cycle(step: int, total_steps: int, max_learning_rate: float) -> float:
     """Return the learning rate of one step of a cycle (Smith and Topin, 2018).
 
-    It rises from `highest * FIRST` to `highest`, and falls to `highest * FIRST * LAST`,
-    each along half a wave of the cosine, as `torch.optim.lr_scheduler.OneCycleLR` has
-    it; the momentum stays as it is.
-
-    Args:
-        step: its number, from 0; what is beyond the last is like the last.
-        total: the number of steps.
-        highest: the highest learning rate.
+    It rises to `max_learning_rate` and falls again, each time along half a wave of the
+    cosine, like `torch.optim.lr_scheduler.OneCycleLR`; the momentum stays constant.
+    Steps count from 0; a step after the last has the rate of the last.
     """
-    step = min(step, total - 1)
-    peak = RISING * total - 1
-    first = highest * FIRST
+    step = min(step, total_steps - 1)
+    peak = RISING * total_steps - 1
+    first = max_learning_rate * FIRST
     if step <= peak:
-        return _between(first, highest, step / peak)
-    return _between(highest, first * LAST, (step - peak) / (total - 1 - peak))
+        return _cosine(first, max_learning_rate, step / peak)
+    fallen = (step - peak) / (total_steps - 1 - peak)
+    return _cosine(max_learning_rate, first * LAST, fallen)
 
 
-def _between(start: float, end: float, share: float) -> float:
-    """Return what lies at `share` of the way along half a wave of the cosine."""
+def _cosine(start: float, end: float, share: float) -> float:
+    """Interpolate between `start` and `end` along half a wave of the cosine."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

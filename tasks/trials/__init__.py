@@ -1,1 +1,1 @@
-"""The result of one training with a given seed or given settings."""
+"""The result of one training with another seed or other settings."""

@@ -1,38 +1,34 @@
-"""A trial: what one trained model gets right, as a small JSON file.
+"""The result of one training: which images a model classifies correctly.
 
-The model itself is not kept. One bit per validation image is enough to compare two
-models image by image.
+A trial is a small JSON file; the model itself is not saved. One bit per validation
+image is enough to compare two models image by image.
 """
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import ConfigDict, NonNegativeInt, ValidationError
 
 from tasks.dataset.splits import Split
 from tasks.modeling.architectures import Architecture
+from tasks.modeling.calibration import Share
 from tasks.modeling.model_file import Model
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, Settings
 
+TRIALS = Path("trials")  # in the folder of an experiment
 MAX_BYTES = 10_000_000  # 10,000 validation images take 2 kB
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Trial(Settings):
-    """What one trained model gets right.
+    """Which images one trained model classifies correctly.
 
     Attributes:
-        architecture: of the model.
-        diverged: the training diverged; there is no model and nothing was measured.
-        valid: accuracy on the validation images.
-        test: accuracy on the test images; None if it was not measured.
+        diverged: the training diverged, so nothing was measured.
+        valid, test: accuracy on the images of the split; None if it was not measured.
         images: number of validation images.
-        packed: whether each of them is classified correctly, as `numpy.packbits` packs
-            bits.
+        packed: a bit for each of them, 1 if it is correct: `numpy.packbits`.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -69,12 +65,7 @@ def save(path: Path, trial: Trial) -> None:
 
 
 def load(path: Path) -> Trial:
-    """Read the trial at `path`.
-
-    Raises:
-        BadInput: the file does not hold a trial.
-        FileNotFoundError: it does not exist.
-    """
+    """Read the trial at `path`, or raise BadInput if it is not one."""
     try:
         return Trial.model_validate_json(files.read_bytes(path, MAX_BYTES))
     except ValidationError:

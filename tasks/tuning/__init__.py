@@ -1,1 +1,1 @@
-"""Hyperparameter tuning: the grid of a sweep, and the settings that did best."""
+"""Hyperparameter tuning: the grid of a sweep, and the best settings."""

@@ -1,7 +1,7 @@
 """The grid of a sweep: variants x learning rates x batch sizes x seeds.
 
-`flows.sweep` writes its points to `experiments/sweep/points.yaml`, from which DVC makes
-a stage for each.
+`flows.sweep` writes its points to `experiments/sweep/points.yaml`; DVC makes a stage
+for each of them.
 """
 
 import itertools
@@ -10,22 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    RootModel,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, RootModel, ValidationError
 
 from tasks.runtime import files, params
 from tasks.runtime.params import BadInput, Count, Settings, Word
-from tasks.training.settings import Train, Variant
+from tasks.training.settings import Train
 
-# A variant's own learning rate is multiplied by each of these.
+# By default, each variant's own learning rate is multiplied by these.
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 SEEDS = 3
-MAX_POINTS = 300  # DVC rewrites dvc.lock after each: 300 cost it a quarter of an hour
+MAX_POINTS = 300  # DVC rewrites dvc.lock after each; with 300 it takes 15 minutes
 
 
 class Point(Settings):
@@ -38,7 +32,7 @@ class Point(Settings):
 
     @property
     def name(self) -> str:
-        """Name of the training: of its DVC stage and of its file."""
+        """The name of its DVC stage and of its file."""
         return f"{self.variant}-{self.learning_rate:g}-{self.batch_size}-{self.seed}"
 
 
@@ -47,13 +41,10 @@ class Points(RootModel[dict[str, Point]]):
 
 
 class Grid(Settings):
-    """The settings to try; empty ones are taken from params.yaml.
+    """The settings to try, with the seeds 0, 1, ...
 
-    Attributes:
-        variants: names of variants; empty: all of them.
-        learning_rates: empty: each variant's own, times each of `FACTORS`.
-        batch_sizes: empty: each variant's own.
-        seeds: how many, from 0 up.
+    By default, all variants with their own batch size, and with their own learning rate
+    times each of `FACTORS`.
     """
 
     variants: Annotated[tuple[Word, ...], Field(strict=False)] = ()
@@ -63,11 +54,7 @@ class Grid(Settings):
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Self:
-        """Return the grid of the command's options.
-
-        Raises:
-            BadInput: a value is invalid.
-        """
+        """Return the grid of the command's options, or raise BadInput."""
         try:
             return cls.model_validate(options)
         except ValidationError as error:
@@ -78,39 +65,31 @@ class Grid(Settings):
             ) from None
 
     def points(self, train: Train) -> list[Point]:
-        """Return every training, the seeds of one setting next to each other.
+        """Return every training; the seeds of one setting follow each other.
 
         Raises:
             BadInput: a variant is unknown, or there are too many trainings.
         """
-        if unknown := [name for name in self.variants if name not in train.variants]:
-            raise BadInput(
-                f"`train.variants` in params.yaml has no {unknown[0]!r}; it has "
-                f"{', '.join(train.variants)}."
-            )
-        points = [
-            Point(variant=name, learning_rate=rate, batch_size=size, seed=seed)
-            for name in dict.fromkeys(self.variants or train.variants)
-            for rate, size, seed in itertools.product(
-                self._rates(train.variants[name]),
-                self._sizes(train, name),
-                range(self.seeds),
-            )
-        ]
+        points = []
+        for name in dict.fromkeys(self.variants or train.variants):
+            own = train.resolve(name)
+            default = [own.learning_rate * factor for factor in FACTORS]
+            # 0.1 * 3 is not 0.3; six digits are enough, and make unique names.
+            rates = {float(f"{r:.6g}") for r in self.learning_rates or default}
+            points += [
+                Point(variant=name, learning_rate=rate, batch_size=size, seed=seed)
+                for rate, size, seed in itertools.product(
+                    sorted(rates),
+                    sorted(set(self.batch_sizes or [own.batch_size])),
+                    range(self.seeds),
+                )
+            ]
         if len(points) > MAX_POINTS:
             raise BadInput(
                 f"The sweep has {len(points):,} trainings, more than {MAX_POINTS:,}; "
                 "try fewer settings or seeds."
             )
         return points
-
-    def _rates(self, variant: Variant) -> list[float]:
-        rates = self.learning_rates or (variant.learning_rate * f for f in FACTORS)
-        # 0.1 * 3 is not 0.3; six digits are enough, and make unique names.
-        return sorted({float(f"{rate:.6g}") for rate in rates})
-
-    def _sizes(self, train: Train, name: str) -> list[int]:
-        return sorted(set(self.batch_sizes)) or [train.resolve(name).batch_size]
 
 
 def write(path: Path, points: list[Point]) -> None:
@@ -120,9 +99,5 @@ def write(path: Path, points: list[Point]) -> None:
 
 
 def read(path: Path) -> dict[str, Point]:
-    """Return the points in the YAML file at `path`, by name.
-
-    Raises:
-        BadInput: the file is missing or invalid.
-    """
+    """Return the points in the YAML file at `path`, by name."""
     return params.load("points", Points, path).root

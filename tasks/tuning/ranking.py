@@ -1,9 +1,7 @@
 """The table of a sweep: one row per setting, and which setting did best."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from tasks.runtime.params import BadInput
@@ -11,15 +9,8 @@ from tasks.training.settings import Train
 from tasks.trials.trial import Trial
 from tasks.tuning.grid import Point
 
+SETTING = ["variant", "learning_rate", "batch_size"]
 DIGITS = 6
-
-
-class Setting(NamedTuple):
-    """What the trainings in one row of the table have in common."""
-
-    variant: str
-    learning_rate: float
-    batch_size: int
 
 
 def table(trials: Mapping[Point, Trial]) -> pd.DataFrame:
@@ -27,66 +18,47 @@ def table(trials: Mapping[Point, Trial]) -> pd.DataFrame:
 
     Returns:
         variant, learning_rate, batch_size; `n` trainings that converged, and how many
-        `diverged`; `mean` and `sd` (n - 1) of the accuracy on the validation images:
-        NaN where there are too few.
+        `diverged`; `mean` and `sd` (n - 1) of the accuracy on the validation images,
+        NaN if there are too few.
     """
-    by_setting: dict[Setting, list[Trial]] = {}
-    for point, trial in trials.items():
-        setting = Setting(point.variant, point.learning_rate, point.batch_size)
-        by_setting.setdefault(setting, []).append(trial)
-    return pd.DataFrame(
-        {**setting._asdict(), **_row(some)} for setting, some in by_setting.items()
+    results = pd.DataFrame([point.model_dump() for point in trials])
+    results["valid"] = pd.Series(
+        [trial.valid for trial in trials.values()], dtype=float
     )
-
-
-def _row(trials: Sequence[Trial]) -> dict[str, float]:
-    accuracy = np.array([trial.valid for trial in trials if trial.valid is not None])
-    return {
-        "n": len(accuracy),
-        "diverged": len(trials) - len(accuracy),
-        "mean": round(accuracy.mean(), DIGITS) if len(accuracy) else np.nan,
-        "sd": round(accuracy.std(ddof=1), DIGITS) if len(accuracy) > 1 else np.nan,
-    }
-
-
-def best(table: pd.DataFrame) -> tuple[Setting, float]:
-    """Return the setting with the highest mean among those that never diverged.
-
-    Raises:
-        BadInput: every setting diverged.
-    """
-    converged = table[table["diverged"] == 0].to_dict("records")
-    if not converged:
-        raise BadInput("All settings diverged; sweep over smaller learning rates.")
-    row = max(converged, key=lambda row: row["mean"])
-    return Setting(*(row[key] for key in Setting._fields)), row["mean"]
-
-
-def command(setting: Setting, train: Train) -> str:
-    """Return the command that runs the pipeline with `setting`."""
-    variant = train.variants[setting.variant]
-    key = f"train.variants.{setting.variant}"
-    changes = []
-    if setting.learning_rate != variant.learning_rate:
-        changes.append(f"-S {key}.learning_rate={setting.learning_rate:g}")
-    if setting.batch_size != train.resolve(setting.variant).batch_size:
-        # A plus adds a key that does not exist yet.
-        new = "" if variant.batch_size else "+"
-        changes.append(f"-S {new}{key}.batch_size={setting.batch_size}")
-    return " ".join(["dvc exp run", *changes])
+    valid = results.groupby(SETTING, sort=False)["valid"]
+    summary = valid.agg(n="count", diverged="size", mean="mean", sd="std")
+    summary["diverged"] -= summary["n"]
+    return summary.round(DIGITS).reset_index()
 
 
 def conclusion(table: pd.DataFrame, train: Train) -> str:
-    """Say in two lines which setting did best and how to run it.
+    """Say in two lines which setting is best, of those that never diverged.
 
     Raises:
         BadInput: every setting diverged.
     """
-    setting, accuracy = best(table)
-    trainings = int(table["n"].sum() + table["diverged"].sum())
+    converged = table[table["diverged"] == 0]
+    if converged.empty:
+        raise BadInput("All settings diverged; sweep over smaller learning rates.")
+    best = converged.nlargest(1, "mean").iloc[0]
+    name, rate, size = best["variant"], best["learning_rate"], best["batch_size"]
+    trainings = table[["n", "diverged"]].to_numpy().sum()
     return (
-        f"{trainings} trainings, {len(table)} settings; the best is {setting.variant} "
-        f"with learning rate {setting.learning_rate:g} and batch size "
-        f"{setting.batch_size}: accuracy {accuracy:.4f} in validation. To run it:\n"
-        f"{command(setting, train)}"
+        f"{trainings} trainings, {len(table)} settings; the best is {name} with "
+        f"learning rate {rate:g} and batch size {size}: accuracy {best['mean']:.4f} in "
+        f"validation. To run it:\n{_command(name, rate, size, train)}"
     )
+
+
+def _command(name: str, learning_rate: float, batch_size: int, train: Train) -> str:
+    """Return the command that runs the pipeline with a setting."""
+    variant = train.variants[name]
+    key = f"train.variants.{name}"
+    changes = []
+    if learning_rate != variant.learning_rate:
+        changes.append(f"-S {key}.learning_rate={learning_rate:g}")
+    if batch_size != train.resolve(name).batch_size:
+        # A plus adds a key that does not exist yet.
+        new = "" if variant.batch_size else "+"
+        changes.append(f"-S {new}{key}.batch_size={batch_size}")
+    return " ".join(["dvc exp run", *changes])

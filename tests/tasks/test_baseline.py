@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,65 +9,69 @@ import torch
 import yaml
 from conftest import ROOT
 from sklearn.linear_model import LogisticRegression
+from tiny import digits
 
 from tasks.baseline import Baseline, baseline
 from tasks.dataset import splits
 from tasks.dataset.splits import Split
 from tasks.modeling import model_file
+from tasks.modeling.model_file import Model
 from tasks.runtime.params import BadInput
 
 SETTINGS = Baseline(solver="lbfgs", C_images=50, device="cpu", max_iter=1000, tol=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "liblinear"])
-def test_the_saved_model_says_what_scikit_learn_says(tmp_path, parts, solver):
-    splits_, facts = parts
+@cache
+def fitted(solver: str = "lbfgs") -> Model:
+    splits_by_name, facts = digits()
     settings = SETTINGS.model_copy(update={"solver": solver})
-    model_file.save(baseline(splits_["train"], facts, settings), tmp_path / "model")
+    return baseline(splits_by_name["train"], facts, settings)
+
+
+def regression(solver: str, images: int) -> LogisticRegression:
+    return LogisticRegression(solver=solver, C=50 / images, max_iter=1000, tol=1e-4)
+
+
+def test_saved_model_predicts_like_scikit_learn(tmp_path):
+    splits_by_name, facts = digits()
+    train, valid = splits_by_name["train"], splits_by_name["valid"]
+    model_file.save(fitted(), tmp_path / "model")
     model = model_file.load(tmp_path / "model")
-
-    X = facts.scale.standardize(splits_["train"].images)
-    regression = LogisticRegression(
-        solver=solver, C=50 / len(X), max_iter=1000, tol=1e-4
+    expected = regression("lbfgs", len(train.images)).fit(
+        facts.scale.standardize(train.images), train.labels
     )
-    if solver == "liblinear":
-        # Of one class against the others, as it is defined; 0 and 9 stand for all.
-        for label in (0, 9):
-            regression.fit(X, splits_["train"].labels == label)
-            np.testing.assert_allclose(
-                model.weights[:, label], regression.coef_[0], atol=1e-6
-            )
-    else:
-        regression.fit(X, splits_["train"].labels)
-        V = facts.scale.standardize(splits_["valid"].images)
-        np.testing.assert_allclose(
-            np.exp(model.log_probabilities(splits_["valid"].images)),
-            regression.predict_proba(V),
-            atol=1e-4,
-        )
-
-
-def test_it_recognizes_most_digits(parts):
-    splits_, facts = parts
-    model = baseline(splits_["train"], facts, SETTINGS)
-    valid = splits_["valid"]
+    np.testing.assert_allclose(
+        np.exp(model.log_probabilities(valid.images)),
+        expected.predict_proba(facts.scale.standardize(valid.images)),
+        atol=1e-4,
+    )
     assert np.mean(model.predict(valid.images) == valid.labels) > 0.85
 
 
-def test_the_description_says_how_it_was_made(parts):
-    splits_, facts = parts
-    description = baseline(splits_["train"], facts, SETTINGS).description
+def test_liblinear_fits_each_class_against_the_others():
+    splits_by_name, facts = digits()
+    train = splits_by_name["train"]
+    X = facts.scale.standardize(train.images)
+    expected = regression("liblinear", len(X)).fit(X, train.labels == 9)
+    weights = fitted("liblinear").weights
+    np.testing.assert_allclose(weights[:, 9], expected.coef_[0], atol=1e-6)
+
+
+def test_description_records_settings_and_data():
+    _, facts = digits()
+    description = fitted().description
     assert description.parameters == SETTINGS.model_dump()
     assert description.scale == facts.scale
     assert description.form == facts.form
     assert description.classes == tuple("0123456789")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_by_array_api_dispatch_it_finds_the_same(tmp_path, parts):
-    """The GPU's path, which `auto` takes to torch on the CPU where there is none."""
-    splits_, facts = parts
-    splits.save(tmp_path / "data" / "normalized", splits_, facts)
+def test_array_api_dispatch_gives_the_same_model(tmp_path):
+    """The code for the GPU; without a GPU, `auto` runs it in torch on the CPU."""
+    splits_by_name, facts = digits()
+    splits.save(tmp_path / "data" / "normalized", splits_by_name, facts)
     params = {"baseline": SETTINGS.model_copy(update={"device": "auto"}).model_dump()}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(
@@ -76,20 +81,19 @@ def test_by_array_api_dispatch_it_finds_the_same(tmp_path, parts):
         check=True,
     )
     model = model_file.load(tmp_path / "models" / "baseline.safetensors")
-    expected = baseline(splits_["train"], facts, SETTINGS)
-    np.testing.assert_allclose(model.weights, expected.weights, atol=5e-3)
+    np.testing.assert_allclose(model.weights, fitted().weights, atol=5e-3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_that_is_not_there_is_refused(parts):
-    splits_, facts = parts
+def test_missing_cuda_device_is_refused():
+    splits_by_name, facts = digits()
     settings = SETTINGS.model_copy(update={"device": "cuda"})
-    with pytest.raises(BadInput, match=r"`baseline.device` is 'cuda', but torch finds"):
-        baseline(splits_["train"], facts, settings)
+    with pytest.raises(BadInput, match=r"`baseline.device` is 'cuda'"):
+        baseline(splits_by_name["train"], facts, settings)
 
 
-def test_a_class_that_no_image_shows_is_refused(parts):
-    splits_by_name, facts = parts
+def test_class_without_training_images_is_refused():
+    splits_by_name, facts = digits()
     train = splits_by_name["train"]
     some = Split(*(values[train.labels != 3] for values in train))
     with pytest.raises(BadInput, match=r"training images shows 3; make `normalize.val"):
@@ -97,19 +101,16 @@ def test_a_class_that_no_image_shows_is_refused(parts):
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "liblinear"])
-def test_of_two_classes_it_says_what_scikit_learn_says(parts, solver):
-    splits_by_name, facts = parts
+def test_model_of_two_classes_predicts_like_scikit_learn(solver):
+    splits_by_name, facts = digits()
     train = splits_by_name["train"]
     two = Split(*(values[train.labels < 2] for values in train))
     facts = facts.model_copy(update={"classes": ("circle", "stroke")})
     settings = SETTINGS.model_copy(update={"solver": solver})
     model = baseline(two, facts, settings)
     X = facts.scale.standardize(two.images)
-    regression = LogisticRegression(
-        solver=solver, C=50 / len(X), max_iter=1000, tol=1e-4
-    )
     np.testing.assert_allclose(
         np.exp(model.log_probabilities(two.images)),
-        regression.fit(X, two.labels).predict_proba(X),
+        regression(solver, len(X)).fit(X, two.labels).predict_proba(X),
         atol=1e-4,
     )

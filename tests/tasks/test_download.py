@@ -24,20 +24,26 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
+def digits(digits):
+    """Return the first images of each file."""
+    return {name: values[:60] for name, values in digits.items()}
+
+
+@pytest.fixture
 def contents(raw):
     return {name: (raw / name).read_bytes() for name in FILES}
 
 
 @pytest.fixture
 def wanted(card, contents):
-    """Section `download` of the real dataset card, for the small data set."""
+    """Return section `download` of MNIST's dataset card, for the small data set."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    return card["download"] | {"sha256": hashes, "timeout": 1}
+    return card["download"] | {"sha256": hashes, "timeout": 5}
 
 
 @pytest.fixture
 def dead():
-    """The address of a host where nobody listens."""
+    """Return the address of a closed port."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{closed.getsockname()[1]}/mnist/"
@@ -48,11 +54,11 @@ def target(tmp_path):
     return tmp_path / "data/raw"
 
 
-def held(folder):
+def contents_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_projects_data_sheet_is_complete():
+def test_the_dataset_card_of_mnist_is_complete():
     section = params.load("download", Download, ROOT / "datasets" / "mnist.yaml")
 
     assert tuple(section.sha256) == FILES
@@ -75,7 +81,7 @@ def test_the_projects_data_sheet_is_complete():
         ({"timeout": "10"}, "`download.timeout` is '10', but"),
     ],
 )
-def test_each_wrong_setting_has_its_sentence(tmp_path, card, change, sentence):
+def test_each_invalid_setting_is_named(tmp_path, card, change, sentence):
     path = tmp_path / "mnist.yaml"
     path.write_text(yaml.safe_dump({"download": card["download"] | change}))
 
@@ -91,7 +97,7 @@ def test_each_wrong_setting_has_its_sentence(tmp_path, card, change, sentence):
         ["https://me:pass word@host/mnist/"],
         ["https://host/mnist/?key=a token"],
         ["https://host/mnist.pkl.gz?key=token"],
-        # Not even where something else is wrong.
+        # Also if something else is invalid.
         "https://me:word@host/mnist/?key=token",
         {"https://me:word@host/mnist/": 1},
     ],
@@ -102,10 +108,12 @@ def test_a_secret_in_a_source_is_refused_and_not_shown(tmp_path, card, sources):
         yaml.safe_dump({"download": card["download"] | {"sources": sources}})
     )
 
-    with pytest.raises(BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)") as no:
+    with pytest.raises(
+        BadInput, match=r"`download.sources.*(~/.netrc|\*\*\*)"
+    ) as refused:
         params.load("download", Download, path)
     for secret in ("word", "token"):
-        assert secret not in str(no.value).replace("a password", "")
+        assert secret not in str(refused.value).replace("a password", "")
 
 
 def as_folder(raw, **_):
@@ -136,18 +144,18 @@ def as_pickle(digits, tmp_path, **_):
     return str(path)
 
 
-@pytest.mark.parametrize("kind", [as_folder, as_zipped_folder, as_mirror, as_pickle])
-def test_the_same_bytes_arrive_whatever_the_source(
-    raw, contents, digits, wanted, target, tmp_path, kind
+@pytest.mark.parametrize("make", [as_folder, as_zipped_folder, as_mirror, as_pickle])
+def test_every_source_gives_the_same_bytes(
+    raw, contents, digits, wanted, target, tmp_path, make
 ):
     with serving({}) as web:
-        source = kind(
+        source = make(
             raw=raw, contents=contents, digits=digits, tmp_path=tmp_path, web=web
         )
         served = download(Download(**wanted | {"sources": [source]}), target)
 
     assert served == source
-    assert held(target) == contents
+    assert contents_of(target) == contents
     assert not (target.parent / ".partial").exists()
 
 
@@ -160,10 +168,10 @@ def test_sources_are_tried_in_order_until_one_serves(
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        f"passed over: {dead}train-images-idx3-ubyte.gz can't be reached "
+        f"skipped: {dead}train-images-idx3-ubyte.gz can't be reached "
         "(NewConnectionError)."
     )
-    assert lines[1].startswith(f"passed over: {tmp_path}/none has neither ")
+    assert lines[1].startswith(f"skipped: {tmp_path}/none has neither ")
     assert lines[2:] == [f"{target}: 4 files from {raw}."]
 
 
@@ -180,12 +188,12 @@ BAD = {
     "a reset": faulty_pages.raw(reset=True),
     "no HTTP": faulty_pages.raw(b"\0\r\n\r\n"),
     "a circle": faulty_pages.moved(f"/m/{FILES[0]}.gz"),
-    "a file of ours": faulty_pages.moved("file:///etc/hostname"),
+    "a local file": faulty_pages.moved("file:///etc/hostname"),
 }
 
 
 @pytest.mark.parametrize("page", BAD)
-def test_after_a_bad_mirror_the_next_source_serves(
+def test_a_bad_mirror_is_skipped_for_the_next_source(
     raw, contents, wanted, target, monkeypatch, capsys, page
 ):
     monkeypatch.setattr(fetch, "PATIENCE", 2.0)
@@ -194,81 +202,77 @@ def test_after_a_bad_mirror_the_next_source_serves(
         section = Download(**wanted | {"sources": some, "timeout": 0.2})
         assert download(section, target) == str(raw)
 
-    assert held(target) == contents
+    assert contents_of(target) == contents
     assert [path.name for path in target.parent.iterdir()] == ["raw"]
-    passed, done = capsys.readouterr().out.splitlines()
-    assert passed.startswith(f"passed over: {web.url}/m/")
+    skipped, done = capsys.readouterr().out.splitlines()
+    assert skipped.startswith(f"skipped: {web.url}/m/")
     assert done == f"{target}: 4 files from {raw}."
 
 
-def test_files_that_are_there_are_left_as_they_are(raw, wanted, dead, capsys):
+def test_existing_files_are_not_downloaded_again(raw, wanted, dead, capsys):
     before = {path: path.stat().st_mtime_ns for path in raw.iterdir()}
 
     assert download(Download(**wanted | {"sources": [dead]}), raw) == str(raw)
 
     assert {path: path.stat().st_mtime_ns for path in raw.iterdir()} == before
-    assert capsys.readouterr().out == f"{raw}: the four files are there already.\n"
+    assert capsys.readouterr().out == f"{raw}: the four files are already there.\n"
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"x"), Path.unlink])
-def test_files_that_are_damaged_or_missing_are_replaced(
-    raw, contents, wanted, target, damage
-):
+def test_damaged_or_missing_files_are_replaced(raw, contents, wanted, target, damage):
     section = Download(**wanted | {"sources": [str(raw)]})
     download(section, target)
     damage(target / FILES[2])
 
     assert download(section, target) == str(raw)
-    assert held(target) == contents
+    assert contents_of(target) == contents
 
 
-def test_nothing_is_put_in_place_unless_all_four_are_right(
-    raw, wanted, target, contents
-):
+def test_no_file_is_written_unless_all_four_are_right(raw, wanted, target, contents):
     target.mkdir(parents=True)
     (target / FILES[0]).write_bytes(b"as it was")
-    (raw / FILES[3]).write_bytes(contents[FILES[3]][:-1] + b"\7")
+    (raw / FILES[3]).write_bytes(contents[FILES[3]][:-1] + b"\x63")
 
     with pytest.raises(BadInput, match=f"{FILES[3]} is another file"):
         download(Download(**wanted | {"sources": [str(raw)]}), target)
-    assert held(target) == {FILES[0]: b"as it was"}
+    assert contents_of(target) == {FILES[0]: b"as it was"}
 
 
-def test_files_of_other_people_are_neither_kept_nor_removed(raw, wanted, target):
+def test_a_folder_with_other_files_is_refused_and_unchanged(raw, wanted, target):
     target.mkdir(parents=True)
     (target / "notes.txt").write_text("mine")
 
-    with pytest.raises(BadInput, match=r"raw holds notes\.txt, not of the data set"):
+    with pytest.raises(BadInput, match=r"raw holds other files \(notes\.txt\)"):
         download(Download(**wanted | {"sources": [str(raw)]}), target)
-    assert held(target) == {"notes.txt": b"mine"}
+    assert contents_of(target) == {"notes.txt": b"mine"}
 
 
-def test_where_one_source_may_come_back_the_failure_is_for_now(
+def test_a_failure_is_temporary_if_a_source_may_become_available(
     wanted, target, dead, tmp_path
 ):
     sources = [dead, f"{tmp_path}/none"]
 
-    with pytest.raises(Unavailable, match="no source has the data: ") as failure:
+    with pytest.raises(Unavailable, match="No source has the data: ") as failure:
         download(Download(**wanted | {"sources": sources}), target)
     assert failure.value.exit_code == os.EX_TEMPFAIL
     for source in sources:
         assert source in str(failure.value)
-    assert "try again later, or name another one" in str(failure.value)
+    assert "Try again later, or name another one" in str(failure.value)
     assert not target.exists()
 
 
-def test_where_no_source_can_have_the_files_the_failure_is_for_good(
+def test_a_failure_is_permanent_if_no_source_can_have_the_files(
     wanted, target, tmp_path
 ):
     with pytest.raises(
-        BadInput, match=r"no source has the data: .*; name another"
-    ) as no:
+        BadInput, match=r"No source has the data: .* Name another"
+    ) as refused:
         download(Download(**wanted | {"sources": [f"{tmp_path}/none"]}), target)
-    assert not isinstance(no.value, Unavailable)
-    assert no.value.exit_code == 1
+    assert not isinstance(refused.value, Unavailable)
+    assert refused.value.exit_code == 1
 
 
-def test_the_next_run_goes_on_where_a_mirror_broke_off(wanted, target, contents):
+def test_the_next_run_resumes_a_broken_transfer(wanted, target, contents):
     pages = {f"/m/{name}.gz": gzip.compress(data) for name, data in contents.items()}
     whole = pages[f"/m/{FILES[0]}.gz"]
 
@@ -289,11 +293,11 @@ def test_the_next_run_goes_on_where_a_mirror_broke_off(wanted, target, contents)
         (f"/m/{FILES[0]}.gz", None),
         (f"/m/{FILES[0]}.gz", "bytes=1000-"),
     ]
-    assert held(target) == contents
+    assert contents_of(target) == contents
 
 
 @pytest.mark.parametrize(("there", "code"), [(True, 0), (False, 75)])
-def test_the_command_does_it_in_the_folder_it_is_run_in(
+def test_the_command_downloads_into_the_current_folder(
     raw, wanted, card, dead, tmp_path, there, code
 ):
     sources = [dead, str(raw)] if there else [dead]
@@ -313,9 +317,9 @@ def test_the_command_does_it_in_the_folder_it_is_run_in(
 
     assert done.returncode == code
     if there:
-        assert held(tmp_path / "data/raw") == held(raw)
+        assert contents_of(tmp_path / "data/raw") == contents_of(raw)
         assert done.stdout.endswith(f"data/raw: 4 files from {raw}.\n")
         assert done.stderr == ""
     else:
-        assert done.stderr.startswith("tasks.download: no source has the data: ")
+        assert done.stderr.startswith("tasks.download: No source has the data: ")
         assert done.stderr.count("\n") == 1

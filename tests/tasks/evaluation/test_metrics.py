@@ -13,7 +13,7 @@ PROBABILITIES = np.array(
 PREDICTIONS = np.array([0, 1, 1, 0])
 
 
-def test_a_summary_of_four_images_by_hand():
+def test_summary_of_four_images_matches_the_formulas():
     # 95 % Wilson interval of 2 in 4, with z = 1.959964.
     z2 = 1.959963985**2
     middle = (0.5 + z2 / 8) / (1 + z2 / 4)
@@ -32,21 +32,21 @@ def test_a_summary_of_four_images_by_hand():
     )
 
 
-def test_confusion_counts_have_labels_in_rows():
+def test_confusion_counts_have_true_labels_in_rows():
     np.testing.assert_array_equal(
         metrics.confusion(LABELS, PREDICTIONS, 3),
         [[1, 1, 0], [0, 1, 0], [1, 0, 0]],
     )
 
 
-def test_precision_is_of_a_column_and_recall_of_a_row():
+def test_precision_divides_by_columns_and_recall_by_rows():
     counts = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0]])
     scores = metrics.per_class(counts)
     np.testing.assert_allclose(scores["precision"], [0.5, 0.5, 0])
     np.testing.assert_allclose(scores["recall"], [0.5, 1, 0])
 
 
-def test_calibration_by_hand():
+def test_reliability_of_four_predictions_matches_the_formula():
     right = np.array([True, False, True, True])
     bins = metrics.reliability(right, np.array([0.95, 0.97, 0.5, 1.0]))
     np.testing.assert_allclose(bins.confidence, [0.5, (0.95 + 0.97 + 1) / 3])
@@ -57,21 +57,21 @@ def test_calibration_by_hand():
     )
 
 
-def test_names_that_are_no_numbers_have_no_distance():
+def test_classes_without_numeric_names_have_no_rmse_and_mae():
     names = ("cat", "dog", "7")
     found = metrics.summary(LABELS, np.log(PROBABILITIES), names)
     assert not {"rmse", "mae"} & found.keys()
     assert found["accuracy"] == 0.5
 
 
-def test_what_is_less_certain_than_the_threshold_is_set_aside():
+def test_predictions_below_the_threshold_are_set_aside():
     right = np.array([True, False, True, False])
     kept = metrics.selective(right, np.array([0.9, 0.8, 0.7, 0.2]), 0.7)
     assert (kept["set_aside"], kept["error"]) == (0.25, pytest.approx(1 / 3, abs=1e-7))
     assert 0 < kept["error_low"] < 1 / 3 < kept["error_high"] < 1
 
 
-def test_without_a_threshold_all_is_set_aside():
+def test_without_a_threshold_all_predictions_are_set_aside():
     assert metrics.selective(np.array([True]), np.array([1.0]), None) == {
         "set_aside": 1,
         "error": None,

@@ -10,14 +10,14 @@ from tasks.runtime.params import BadInput
 REAL = json.loads((ROOT / "reports" / "metrics.json").read_text())
 
 
-def test_the_real_metrics_are_read_as_they_are():
+def test_the_committed_metrics_are_valid():
     assert metrics_file.read(ROOT / "reports" / "metrics.json") == REAL
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("key", "value"),
     [
-        (["best"], "nobody"),
+        (["best"], "unknown"),
         (["best"], 1),
         (["models"], {}),
         (["models"], []),
@@ -30,16 +30,16 @@ def test_the_real_metrics_are_read_as_they_are():
         (["models", "a|b"], REAL["models"]["baseline"]),
         (["models", "../a"], REAL["models"]["baseline"]),
         (["test"], {}),
-        (["by_hand", "analytic", "optimizer"], "nobody"),
+        (["by_hand", "analytic", "optimizer"], "unknown"),
         (["by_hand", "analytic", "largest_difference"], float("inf")),
         (["more"], 1),
     ],
 )
-def test_metrics_that_can_not_be_are_refused(tmp_path, place, value):
-    *way, last = place
+def test_impossible_metrics_are_refused(tmp_path, key, value):
+    *parents, last = key
     changed = inner = deepcopy(REAL)
-    for key in way:
-        inner = inner[key]
+    for parent in parents:
+        inner = inner[parent]
     inner[last] = value
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(changed))
@@ -49,7 +49,7 @@ def test_metrics_that_can_not_be_are_refused(tmp_path, place, value):
 
 
 @pytest.mark.parametrize("content", ["", "[", "[" * 99_999, "{}", "\0", "null"])
-def test_what_are_no_metrics_is_refused(tmp_path, content):
+def test_files_without_metrics_are_refused(tmp_path, content):
     path = tmp_path / "metrics.json"
     path.write_text(content)
 
@@ -57,14 +57,14 @@ def test_what_are_no_metrics_is_refused(tmp_path, content):
         metrics_file.read(path)
 
 
-def test_metrics_are_read_to_a_size(tmp_path):
+def test_large_files_are_refused(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(REAL) + " " * 1_000_000)
 
-    with pytest.raises(BadInput, match="has more than 1,000,000 bytes"):
+    with pytest.raises(BadInput, match="1,000,000 bytes"):
         metrics_file.read(path)
 
 
-def test_metrics_that_are_missing_are_named(tmp_path):
+def test_missing_metrics_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"metrics\.json"):
         metrics_file.read(tmp_path / "metrics.json")

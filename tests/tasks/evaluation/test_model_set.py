@@ -31,23 +31,32 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_baseline_is_first_and_then_come_the_networks(project):
+def test_baseline_comes_before_the_networks(project):
     assert list(model_set.read()) == ["baseline", "one", "two"]
 
 
 @pytest.mark.parametrize("other", [model(columns=5), model(classes=4)])
-def test_models_that_can_not_be_compared_are_refused(project, other):
+def test_models_of_different_images_or_classes_are_refused(project, other):
     model_file.save(other, project / "models" / "two.safetensors")
 
-    with pytest.raises(BadInput, match="not for the same images and classes"):
+    with pytest.raises(BadInput, match="different images or classes"):
         model_set.read()
+
+
+@pytest.mark.parametrize("name", ["baseline", "index", "label"])
+def test_reserved_network_names_are_refused(project, name):
+    params = {"train": {"variants": {name: {}}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+    with pytest.raises(BadInput, match=f"`train.variants.{name}` has a reserved name"):
+        model_set.networks()
 
 
 @pytest.mark.parametrize(
     "name",
     ["../../etc/passwd", "/etc/passwd", "a b", "a;b", "$(a)", "", "-a", "a" * 41],
 )
-def test_a_network_is_named_with_one_word(project, name):
+def test_network_names_are_single_words(project, name):
     params = {"train": {"variants": {name: {}}}}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 

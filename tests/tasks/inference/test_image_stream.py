@@ -46,7 +46,7 @@ def test_a_folder_is_read_in_the_order_of_names_whatever_is_in_it(tmp_path):
     assert found[0][2] == "it is not a PNG, JPEG or TIFF image"
     assert (found[1][2] == lying()).all()
     assert (found[2][2] == upright()).all()
-    assert found[3][2] == "it is no archive of arrays that can be read"
+    assert found[3][2] == "it is not an archive of arrays"
     assert image_stream.extent(image_stream.input_files(["some"], tmp_path)) == (4, 2)
 
 

@@ -28,7 +28,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_data_sheet_is_the_one_that_params_yaml_names(root):
+def test_params_yaml_selects_the_dataset_card(root):
     (root / "params.yaml").write_text("dataset: mnist")
     assert (
         dataset_card.selected().read_bytes()
@@ -39,20 +39,20 @@ def test_the_data_sheet_is_the_one_that_params_yaml_names(root):
 @pytest.mark.parametrize(
     ("dataset", "sentence"),
     [
-        ("cats", "is cats, but there is no datasets/cats.yaml; take one of .*mnist"),
+        ("cats", "is cats, but datasets/cats.yaml is missing; choose one of .*mnist"),
         ("../mnist", "`dataset` is '../mnist', but string should match"),
         ("3", "`dataset` is 3, but"),
         ("", "`dataset` is None, but"),
     ],
 )
-def test_a_name_of_no_data_sheet_is_one_sentence(root, dataset, sentence):
+def test_an_unknown_dataset_is_refused(root, dataset, sentence):
     (root / "params.yaml").write_text(f"dataset: {dataset}")
     with pytest.raises(BadInput, match=sentence):
         dataset_card.selected()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "datasets").glob("*.yaml")))
-def test_every_data_sheet_has_every_section(path):
+def test_every_dataset_card_has_every_section(path):
     assert set(yaml.safe_load(path.read_text())) == set(SECTIONS)
     for name, settings in SECTIONS.items():
         load(name, settings, path)

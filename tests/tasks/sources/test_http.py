@@ -4,6 +4,7 @@ import ssl
 import stat
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -30,7 +31,7 @@ from faulty_pages import (
 from webserver import answer, serving, status
 
 from tasks.runtime.params import BadInput
-from tasks.sources.http import Mirror, Missing, Session, Unavailable, within
+from tasks.sources.http import Mirror, Missing, Unavailable, within
 
 
 @pytest.fixture
@@ -41,18 +42,16 @@ def web():
 
 @pytest.fixture
 def mirror(tmp_path):
-    with Session() as session:
-        yield Mirror(
-            session,
-            timeout=0.2,
-            deadline=time.monotonic() + 20,
-            limit=300_000,
-            partial=tmp_path / ".partial",
-        )
+    return Mirror(
+        timeout=5,
+        deadline=time.monotonic() + 20,
+        limit=300_000,
+        partial=tmp_path / ".partial",
+    )
 
 
 def whole(content, origin):
-    """A check: these are the bytes."""
+    """Check that these are the right bytes."""
     if content != CONTENT:
         raise BadInput(f"{origin} is another file.")
     return content
@@ -63,11 +62,11 @@ def part_of(mirror):
     return part
 
 
-def test_a_file_is_fetched_whole(web, mirror):
+def test_a_whole_file_is_downloaded(web, mirror):
     assert mirror.get(f"{web.url}/file", whole) == CONTENT
 
 
-def test_a_transfer_that_broke_off_is_continued(web, mirror):
+def test_a_broken_transfer_is_resumed(web, mirror):
     web.pages["/file"] = cut
     with pytest.raises(Unavailable, match="/file broke off"):
         mirror.get(f"{web.url}/file", whole)
@@ -79,26 +78,24 @@ def test_a_transfer_that_broke_off_is_continued(web, mirror):
     assert part_of(mirror).read_bytes() == CONTENT
 
 
-def test_a_file_that_was_fetched_already_is_not_asked_for_again(web, mirror):
+def test_a_downloaded_file_is_not_requested_again(web, mirror):
     mirror.get(f"{web.url}/file", whole)
     mirror.get(f"{web.url}/file", whole)
 
     assert web.asked == [("/file", None)]
 
 
-@pytest.mark.parametrize("kept", [b"x" * 1000, CONTENT + b"x"])
-def test_a_part_of_another_file_costs_a_second_request_and_no_failure(
-    web, mirror, kept
-):
+@pytest.mark.parametrize("content", [b"x" * 1000, CONTENT + b"x"])
+def test_a_part_of_another_file_is_replaced(web, mirror, content):
     mirror.get(f"{web.url}/file", whole)
-    part_of(mirror).write_bytes(kept)
+    part_of(mirror).write_bytes(content)
 
     assert mirror.get(f"{web.url}/file", whole) == CONTENT
-    assert web.asked[1:] == [("/file", f"bytes={len(kept)}-"), ("/file", None)]
+    assert web.asked[1:] == [("/file", f"bytes={len(content)}-"), ("/file", None)]
 
 
 def other_range(handler):
-    """A page that continues from another byte than it was asked for."""
+    """Resume from another byte than requested."""
     if handler.headers["Range"]:
         answer(handler, CONTENT, "bytes=7-")
     else:
@@ -106,7 +103,9 @@ def other_range(handler):
 
 
 @pytest.mark.parametrize("page", [lambda h: answer(h, CONTENT), other_range])
-def test_a_server_that_can_not_continue_is_asked_for_the_whole(web, mirror, page):
+def test_the_whole_file_is_requested_from_a_server_that_cannot_resume(
+    web, mirror, page
+):
     mirror.get(f"{web.url}/file", whole)
     part_of(mirror).write_bytes(CONTENT[:100_000])
     web.pages["/file"] = page
@@ -114,14 +113,14 @@ def test_a_server_that_can_not_continue_is_asked_for_the_whole(web, mirror, page
     assert mirror.get(f"{web.url}/file", whole) == CONTENT
 
 
-def test_a_part_that_was_not_asked_for_is_no_file(web, mirror):
+def test_an_unrequested_part_is_refused(web, mirror):
     web.pages["/file"] = lambda handler: answer(handler, b"x", "bytes=0-")
 
     with pytest.raises(BadInput, match="answered 206 Partial Content, not the file"):
         mirror.get(f"{web.url}/file", whole)
 
 
-def test_another_file_under_the_right_name_is_refused_and_not_kept(web, mirror):
+def test_a_wrong_file_is_refused_and_deleted(web, mirror):
     web.pages["/file"] = b"<!DOCTYPE html>"
 
     with pytest.raises(BadInput, match="/file is another file") as refused:
@@ -132,7 +131,7 @@ def test_another_file_under_the_right_name_is_refused_and_not_kept(web, mirror):
 
 
 @pytest.mark.parametrize("page", [bytes(300_001), chunked_without_end])
-def test_a_file_that_is_too_large_is_given_up_and_not_kept(web, mirror, page):
+def test_a_file_that_is_too_large_is_refused_and_deleted(web, mirror, page):
     web.pages["/file"] = page
 
     with pytest.raises(BadInput, match="/file has more than 300,000 bytes"):
@@ -141,13 +140,13 @@ def test_a_file_that_is_too_large_is_given_up_and_not_kept(web, mirror, page):
 
 
 def compressing(handler):
-    """A page that is compressed for the transfer where that is accepted."""
+    """Compress the page if the client accepts that."""
     accepted = "gzip" in handler.headers["Accept-Encoding"]
     answer(handler, gzip.compress(CONTENT) if accepted else CONTENT)
 
 
 def compressed(handler):
-    """A page that says it is compressed for the transfer, as if that had been asked."""
+    """Announce a compression that the client did not accept."""
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip")
     handler.send_header("Content-Length", str(len(CONTENT)))
@@ -156,7 +155,7 @@ def compressed(handler):
 
 
 @pytest.mark.parametrize("page", [compressing, compressed])
-def test_bytes_are_taken_as_they_are(web, mirror, page):
+def test_a_content_encoding_is_not_decoded(web, mirror, page):
     web.pages["/file"] = page
 
     assert mirror.get(f"{web.url}/file", whole) == CONTENT
@@ -171,7 +170,7 @@ def test_bytes_are_taken_as_they_are(web, mirror, page):
         (503, Unavailable, "answered 503 Service Unavailable; try later"),
     ],
 )
-def test_a_status_tells_what_may_pass_from_what_will_not(
+def test_the_status_decides_whether_a_later_try_may_succeed(
     web, mirror, code, kind, sentence
 ):
     web.pages["/file"] = status(code)
@@ -182,42 +181,41 @@ def test_a_status_tells_what_may_pass_from_what_will_not(
 
 
 @pytest.mark.parametrize("page", [stall, silence])
-def test_silence_is_borne_for_the_timeout_only(web, mirror, page):
+def test_a_silent_server_is_given_up_after_the_timeout(web, mirror, page):
     web.pages["/file"] = page
     start = time.monotonic()
 
     with pytest.raises(Unavailable, match=r"/file gave no answer for 0.2 s"):
-        mirror.get(f"{web.url}/file", whole)
-    assert time.monotonic() - start < 3
+        replace(mirror, timeout=0.2).get(f"{web.url}/file", whole)
+    assert time.monotonic() - start < 5
 
 
-def test_a_trickle_is_borne_until_the_deadline_and_kept(web, tmp_path):
+def test_a_slow_body_is_given_up_at_the_deadline_and_kept(web, tmp_path):
     web.pages["/file"] = trickle
     start = time.monotonic()
-    with Session() as session:
-        mirror = Mirror(session, 5, start + 0.3, 300_000, tmp_path)
-        with pytest.raises(Unavailable, match="is too slow; what came is kept"):
-            mirror.get(f"{web.url}/file", whole)
+    mirror = Mirror(5, start + 0.3, 300_000, tmp_path)
+    with pytest.raises(Unavailable, match="is too slow"):
+        mirror.get(f"{web.url}/file", whole)
 
-    assert time.monotonic() - start < 3
-    kept = part_of(mirror).read_bytes()
-    assert len(kept) > 1
-    assert CONTENT.startswith(kept)
+    assert time.monotonic() - start < 5
+    received = part_of(mirror).read_bytes()
+    assert len(received) > 1
+    assert CONTENT.startswith(received)
 
 
-def test_a_port_where_nobody_listens_fails_at_once(mirror):
+def test_a_closed_port_fails_at_once(mirror):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
         start = time.monotonic()
         with pytest.raises(Unavailable, match=r"can't be reached \(NewConnection"):
             mirror.get(url, whole)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 @pytest.fixture
 def certified(tmp_path, monkeypatch):
-    """Make a server's side of TLS, and the file by which its certificate is trusted."""
+    """Return a function that makes a TLS context and a file of its certificate."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -244,14 +242,14 @@ def certified(tmp_path, monkeypatch):
     return make
 
 
-def test_a_certificate_that_somebody_trusted_signed_is_taken(certified, mirror):
+def test_a_trusted_certificate_is_accepted(certified, mirror):
     tls, mirror.session.verify = certified()
     with serving({"/file": CONTENT}, tls) as web:
         assert mirror.get(f"{web.url}/file", whole) == CONTENT
 
 
 @pytest.mark.parametrize("fault", [{"address": "127.0.0.2"}, {"days": -1}, None])
-def test_a_certificate_of_another_host_or_time_or_nobody_is_not(
+def test_a_certificate_of_another_host_or_expired_or_untrusted_is_refused(
     certified, mirror, fault
 ):
     tls, trusted = certified(**fault or {})
@@ -259,26 +257,26 @@ def test_a_certificate_of_another_host_or_time_or_nobody_is_not(
         mirror.session.verify = trusted
     with (
         serving({"/file": CONTENT}, tls) as web,
-        pytest.raises(Unavailable, match="is not who its certificate says"),
+        pytest.raises(Unavailable, match="has no valid certificate"),
     ):
         mirror.get(f"{web.url}/file", whole)
     assert web.asked == []
 
 
-def test_where_tls_was_asked_for_nothing_else_is_taken(web, mirror):
-    with pytest.raises(Unavailable, match="is not who its certificate says, or has no"):
+def test_plain_http_is_refused_for_an_https_address(web, mirror):
+    with pytest.raises(Unavailable, match="has no valid certificate"):
         mirror.get(web.url.replace("http:", "https:") + "/file", whole)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[/file", "http://host:x/file"])
-def test_what_is_no_address_is_refused_for_good(mirror, url):
-    with pytest.raises(BadInput, match="can't be asked for") as refused:
+def test_an_invalid_address_is_refused(mirror, url):
+    with pytest.raises(BadInput, match="is not a valid address") as refused:
         mirror.get(url, whole)
     assert not isinstance(refused.value, Unavailable)
 
 
 @pytest.mark.parametrize("target", ["/file", "file", "{}/file"])
-def test_a_redirect_leads_to_the_file(web, mirror, target):
+def test_a_redirect_is_followed(web, mirror, target):
     web.pages["/moved"] = moved(target.format(web.url))
 
     assert mirror.get(f"{web.url}/moved", whole) == CONTENT
@@ -291,14 +289,16 @@ def test_a_redirect_leads_to_the_file(web, mirror, target):
         *("http://[", "http://host:99999/", "\xff\xfe://"),
     ],
 )
-def test_a_redirect_leads_to_the_web_and_nowhere_else(web, mirror, target):
+def test_a_redirect_to_another_scheme_is_refused(web, mirror, target):
     web.pages["/moved"] = moved(target)
 
-    with pytest.raises(BadInput, match="/moved can't be asked for|/moved answered 404"):
+    with pytest.raises(
+        BadInput, match="/moved is not a valid address|/moved answered 404"
+    ):
         mirror.get(f"{web.url}/moved", whole)
 
 
-def test_redirects_without_end_are_followed_five_times(web, mirror):
+def test_endless_redirects_are_followed_five_times(web, mirror):
     web.pages["/moved"] = moved("/moved")
 
     with pytest.raises(BadInput, match="/moved redirects more than 5 times"):
@@ -306,17 +306,17 @@ def test_redirects_without_end_are_followed_five_times(web, mirror):
     assert len(web.asked) == 6
 
 
-def test_a_redirect_does_not_lead_out_of_tls(certified, web, mirror):
+def test_a_redirect_from_https_to_http_is_refused(certified, web, mirror):
     tls, mirror.session.verify = certified()
     with (
         serving({"/moved": moved(f"{web.url}/file")}, tls) as safe,
-        pytest.raises(BadInput, match="/moved redirects to what is not https"),
+        pytest.raises(BadInput, match="/moved redirects to an address without https"),
     ):
         mirror.get(f"{safe.url}/moved", whole)
     assert web.asked == []
 
 
-def test_what_a_redirect_says_besides_is_not_read(web, mirror):
+def test_the_body_of_a_redirect_is_not_read(web, mirror):
     written = []
 
     def chatty(handler):
@@ -335,7 +335,7 @@ def test_what_a_redirect_says_besides_is_not_read(web, mirror):
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-LIES = {
+INVALID = {
     "reset at once": (raw(reset=True), Unavailable, "can't be reached|broke off"),
     "nothing": (raw(), Unavailable, "can't be reached"),
     "no HTTP": (raw(b"\0\1\2\xff\r\n\r\n"), Unavailable, "can't be reached"),
@@ -381,9 +381,9 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_whatever_a_server_says_is_refused_in_one_sentence(web, mirror, lie):
-    web.pages["/file"], kind, sentence = LIES[lie]
+@pytest.mark.parametrize("answer", INVALID)
+def test_an_invalid_answer_is_refused_in_one_sentence(web, mirror, answer):
+    web.pages["/file"], kind, sentence = INVALID[answer]
 
     with pytest.raises(BadInput, match=f"^{web.url}/file .*({sentence})") as refused:
         mirror.get(f"{web.url}/file", whole)
@@ -391,13 +391,13 @@ def test_whatever_a_server_says_is_refused_in_one_sentence(web, mirror, lie):
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: -5\r\n"])
-def test_a_length_that_says_nothing_is_not_missed(web, mirror, length):
+def test_a_missing_or_negative_length_is_ignored(web, mirror, length):
     web.pages["/file"] = raw(OK, length, b"\r\n", CONTENT)
 
     assert mirror.get(f"{web.url}/file", whole) == CONTENT
 
 
-def test_the_words_of_an_answer_are_not_the_servers(web, mirror):
+def test_the_phrase_of_a_status_is_not_shown(web, mirror):
     web.pages["/file"] = raw(b"HTTP/1.1 404 \x1b[2JWelcome\r\n\r\n")
     with pytest.raises(Missing, match="/file answered 404 Not Found.$"):
         mirror.get(f"{web.url}/file", whole)
@@ -408,7 +408,7 @@ def test_the_words_of_an_answer_are_not_the_servers(web, mirror):
 
 
 @pytest.mark.parametrize("other", [bytes(156_000), CONTENT[100_001:] + b"x", b""])
-def test_a_continuation_of_another_file_is_discarded(web, mirror, other):
+def test_a_resumed_transfer_of_another_file_is_discarded(web, mirror, other):
     def lying(handler):
         if not handler.headers["Range"]:
             return answer(handler, CONTENT)
@@ -427,23 +427,22 @@ def test_a_continuation_of_another_file_is_discarded(web, mirror, other):
     assert [wanted for _, wanted in web.asked] == [None, "bytes=100000-", None]
 
 
-def test_what_was_given_up_writes_no_more(web, tmp_path):
-    with Session() as session:
-        mirror = Mirror(session, 5, time.monotonic() - 1, 300_000, tmp_path)
-        with pytest.raises(Unavailable, match="is too slow"):
-            mirror.get(f"{web.url}/file", whole)
+def test_nothing_is_written_after_the_deadline(web, tmp_path):
+    mirror = Mirror(5, time.monotonic() - 1, 300_000, tmp_path)
+    with pytest.raises(Unavailable, match="is too slow"):
+        mirror.get(f"{web.url}/file", whole)
     assert part_of(mirror).read_bytes() == b""
 
 
-def test_what_came_is_for_the_user_alone(web, mirror):
+def test_partial_files_are_private(web, mirror):
     mirror.get(f"{web.url}/file", whole)
 
     assert stat.S_IMODE(mirror.partial.stat().st_mode) == 0o700
 
 
-def test_work_is_given_up_when_its_time_is_over_and_its_error_is_raised():
+def test_work_is_stopped_in_time_and_its_errors_are_raised():
     waited = threading.Event()
-    with pytest.raises(Unavailable, match="^it is too slow: given up after 0.1 s"):
+    with pytest.raises(Unavailable, match="^it is too slow: stopped after 0.1 s"):
         within(0.1, lambda: waited.wait(5), "it")
     waited.set()
 
@@ -453,7 +452,7 @@ def test_work_is_given_up_when_its_time_is_over_and_its_error_is_raised():
 
 
 @pytest.mark.parametrize("address", ["http://me:word@[/f", "{}/none?key=token"])
-def test_no_sentence_shows_a_password_or_a_token(web, mirror, address):
+def test_errors_show_no_password_or_token(web, mirror, address):
     address = address.format(web.url.replace("//", "//me:word@"))
 
     with pytest.raises(BadInput) as refused:

@@ -21,7 +21,7 @@ TESTS = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def lesson_tree(digits, valid=300):
-    """The lesson's ((images, labels), ...): float32 pixel/256 in rows, int64 labels."""
+    """Return the lesson's ((images, labels), ...): float32 pixel/256, int64."""
     images, labels = (digits[name] for name in NAMES)
     parts = [
         (images[:-valid], labels[:-valid]),
@@ -34,7 +34,7 @@ def lesson_tree(digits, valid=300):
 
 
 def array_of_python2(values, code=None):
-    """The instructions by which Python 2's cPickle writes an array in protocol 2."""
+    """Return an array as Python 2's cPickle writes it in protocol 2."""
     shape = b"".join(b"J" + struct.pack("<i", n) for n in values.shape)
     code = (code or values.dtype.str[1:]).encode()
     state = b"(K\x03U\x01%sNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
@@ -57,7 +57,7 @@ def tree_of_python2(tree, code=None):
 
 
 def old_names(content):
-    """NumPy 1's name for the function that NumPy 2 calls numpy._core.multiarray."""
+    """Replace NumPy 2's module names by those of NumPy 1."""
     assert b"numpy._core.multiarray" in content
     return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
@@ -74,7 +74,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_the_lessons_pickle_gives_back_the_files_it_was_made_from(digits, writer):
+def test_the_lessons_pickle_gives_the_original_files(digits, writer):
     arrays = lesson_pickle.read(WRITERS[writer](lesson_tree(digits)), writer)
 
     assert list(arrays) == [*NAMES, *TESTS]
@@ -82,7 +82,7 @@ def test_the_lessons_pickle_gives_back_the_files_it_was_made_from(digits, writer
         np.testing.assert_array_equal(arrays[name], values, strict=True)
 
 
-def test_the_pickle_written_by_hand_is_one_that_numpy_reads(digits):
+def test_the_handwritten_pickle_is_one_that_numpy_reads(digits):
     tree = lesson_tree(digits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # numpy.core has moved
@@ -98,9 +98,9 @@ def text(value):
     return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
-# Each leaves a file named `ran` in an ordinary unpickler.
+# Each creates a file named `ran` in an ordinary unpickler.
 RUN = text("touch ran")
-# What to call with a state, given as a state; and then another one.
+# The first state is a method, which is then called with the second.
 STATES = b"}" + text("__setstate__") + b"cposix\nsystem\nsb" + RUN + b"b."
 GADGETS = {
     "GLOBAL, REDUCE": (b"cposix\nsystem\n" + RUN + b"\x85R.", "asks for posix.system"),
@@ -135,9 +135,9 @@ GADGETS = {
 
 @pytest.fixture
 def marker(tmp_path, monkeypatch):
-    """The file that a gadget makes when it runs."""
+    """Return the file that a gadget creates when it runs."""
     monkeypatch.chdir(tmp_path)
-    # Of one, two and four bytes.
+    # These codes need one, two and four bytes.
     codes = {"posix": 0xF0, "os": 0x1F1, "nt": 0x100F2}
     monkeypatch.setitem(sys.modules, "nt", os)
     for module, code in codes.items():
@@ -152,13 +152,13 @@ def marker(tmp_path, monkeypatch):
 def test_a_gadget_is_refused_before_anything_runs(marker, name):
     gadget, reason = GADGETS[name]
 
-    with pytest.raises(BadInput, match=f"^evil is not .*{reason}.*nothing .* was run"):
+    with pytest.raises(BadInput, match=f"^evil is not .*{reason}.*Nothing .* was run"):
         lesson_pickle.read(gadget, "evil")
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("name", GADGETS)
-def test_the_second_gate_holds_where_the_first_is_left_open(marker, name):
+def test_the_unpickler_refuses_a_gadget_without_the_scan(marker, name):
     gadget, _ = GADGETS[name]
 
     with pytest.raises(ValueError, match="it asks for"):
@@ -167,7 +167,7 @@ def test_the_second_gate_holds_where_the_first_is_left_open(marker, name):
 
 
 @pytest.mark.parametrize("name", GADGETS)
-def test_the_gadgets_are_real(marker, name):
+def test_an_ordinary_unpickler_runs_the_gadgets(marker, name):
     gadget, _ = GADGETS[name]
 
     pickle.loads(gadget)
@@ -188,7 +188,7 @@ FORGED = {
     "a function given a state": (b"c_codecs\nencode\nNK\x01\x86b.", "state is not"),
     "another codec": (
         b"c_codecs\nencode\n" + text("x") + text("rot13") + b"\x86R.",
-        "encoded as 'rot13'",
+        "another encoding than latin1",
     ),
     "a call of an array": (b"cnumpy\nndarray\n)R)R.", "instruction EMPTY_TUPLE"),
     "objects": (
@@ -222,20 +222,20 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_what_is_forged_is_refused_with_its_reason(name):
+def test_a_forged_pickle_is_refused_with_its_reason(name):
     content, reason = FORGED[name]
 
-    with pytest.raises(BadInput, match=f"^evil is not .*({reason}).*take another"):
+    with pytest.raises(BadInput, match=f"^evil is not .*({reason}).*use another"):
         lesson_pickle.read(content, "evil")
 
 
-# A tuple of a tuple of ... each twice: 180 instructions, and 2^60 numbers if told.
+# Nested tuples, each twice the same: 180 instructions, and 2^60 numbers if printed.
 TWICE = b"K\x01" + b"q\0h\0\x86" * 60
 STATE = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
 
 
 def array(shape, code, content, state=STATE):
-    """An array as Python 2 writes it, of parts that may be forged."""
+    """Return an array as Python 2 writes it, of possibly forged parts."""
     dtype = b"cnumpy\ndtype\n" + code + b"K\0K\x01\x87R" + state
     content = b"T" + struct.pack("<i", len(content)) + content
     make = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R"
@@ -249,7 +249,7 @@ def tree_with(images, labels=LABELS):
     return b"\x80\x02" + (images + labels + b"\x86") * 3 + b"\x87."
 
 
-def test_the_parts_that_are_forged_below_are_right_otherwise():
+def test_the_parts_that_are_forged_below_are_otherwise_valid():
     images = array(b"(K\x01K\x04t", b"U\x02f4", bytes(16))
 
     arrays = lesson_pickle.read(tree_with(images), "small", shape=(2, 2))
@@ -261,11 +261,11 @@ NINES = b"9" * 100_000_000
 BOMBS = {
     "an encoding": (
         b"\x80\x02c_codecs\nencode\n" + text("x") + TWICE + b"\x86R.",
-        "encoded as 'tuple'",
+        "another encoding than latin1",
     ),
     "a dtype": (
         b"\x80\x02" + array(b"(K\1t", TWICE, b"") + LABELS + b"\x86NN\x87.",
-        "an array of tuple, not of f4",
+        "an array that is not of f4",
     ),
     "a shape": (tree_with(array(TWICE, b"U\x02f4", b"")), "interpreted as an integer"),
     "a length": (
@@ -284,7 +284,7 @@ BOMBS = {
         tree_with(
             array(b"(K\0K\x04t", b"U\x02f4", b""), array(b"(K\0t", b"U\x02i8", b"")
         ),
-        "a part of it is empty",
+        r"images are \(0, 4\), labels \(0,\)",
     ),
     "a wide text": (
         b"\x80\x02X" + struct.pack("<I", len(WIDE)) + WIDE + b".",
@@ -297,8 +297,9 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
+def test_a_bomb_in_a_pickle_needs_little_time_and_memory(tmp_path, bomb):
     content, reason = BOMBS[bomb]
     (tmp_path / "bomb").write_bytes(content)
 
@@ -307,7 +308,7 @@ def test_a_bomb_costs_little_time_and_memory(tmp_path, bomb):
         tmp_path / "bomb",
         imports="from tasks.sources import lesson_pickle; content = path.read_bytes()",
     )
-    assert re.match(f"evil is not .*{reason}.*take another source", sentence)
+    assert re.match(f"evil is not .*{reason}.*use another source", sentence)
 
 
 def changed(digits, index, value, part=0):
@@ -328,17 +329,17 @@ def changed(digits, index, value, part=0):
         ({"value": -1, "part": 1}, "-1 times 1 is not"),
     ],
 )
-def test_a_value_that_is_no_byte_is_refused(digits, change, reason):
+def test_a_value_that_is_not_a_byte_is_refused(digits, change, reason):
     content = tree_of_python2(changed(digits, index=77, **change))
 
     with pytest.raises(BadInput, match=reason):
         lesson_pickle.read(content, "lossy")
 
 
-def test_a_dtype_of_objects_with_bytes_for_pointers_is_refused(digits):
+def test_a_dtype_of_objects_is_refused(digits):
     content = tree_of_python2(lesson_tree(digits), code="O8")
 
-    with pytest.raises(BadInput, match="an array of O8, not of f4"):
+    with pytest.raises(BadInput, match="an array that is not of f4"):
         lesson_pickle.read(content, "evil")
 
 
@@ -346,15 +347,16 @@ def test_a_dtype_of_objects_with_bytes_for_pointers_is_refused(digits):
     ("tree", "reason"),
     [
         (lambda i, k: [(i, k)] * 2, "not a tuple of 3"),
+        (lambda _, k: [((1, 2), k)] * 3, "a tuple, not an array"),
         (lambda i, k: [(i[:-1], k)] * 3, r"images are \(2, 784\), labels \(3,\)"),
         (lambda i, k: [(i[:, :-1], k)] * 3, r"images are \(3, 783\), labels \(3,\)"),
-        (lambda i, _: [(i, i)] * 3, "an array of f4, not of i8"),
-        (lambda i, k: [(i.astype(float), k)] * 3, "an array of f8, not of f4"),
+        (lambda i, _: [(i, i)] * 3, "an array that is not of i8"),
+        (lambda i, k: [(i.astype(float), k)] * 3, "an array that is not of f4"),
         (lambda i, k: [(np.asfortranarray(i), k)] * 3, "not plain rows of numbers"),
         (lambda i, k: [(i, k, k)] * 3, "not a tuple of 2"),
     ],
 )
-def test_other_arrays_than_the_lessons_are_refused(tree, reason):
+def test_other_arrays_are_refused(tree, reason):
     images, labels = np.ones((3, 784), np.float32) / 2, np.arange(3)
     content = pickle.dumps(tuple(tree(images, labels)), protocol=2)
 
@@ -362,7 +364,7 @@ def test_other_arrays_than_the_lessons_are_refused(tree, reason):
         lesson_pickle.read(content, "other")
 
 
-def test_images_take_the_shape_asked_for():
+def test_images_have_the_requested_shape():
     tree = [(np.ones((2, 12), np.float32) / 2, np.arange(2))] * 3
 
     arrays = lesson_pickle.read(tree_of_python2(tree), "small", shape=(3, 4))
@@ -374,9 +376,9 @@ def test_images_take_the_shape_asked_for():
 VALID = pickle.dumps(((np.ones((2, 4), np.float32) / 2, np.arange(2)),) * 3, protocol=2)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.data())
-def test_a_damaged_pickle_is_read_or_refused_and_never_more(data):
+def test_a_damaged_pickle_is_read_or_refused(data):
     content = bytearray(VALID)
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(VALID) - 1))] = data.draw(
@@ -385,6 +387,6 @@ def test_a_damaged_pickle_is_read_or_refused_and_never_more(data):
     try:
         arrays = lesson_pickle.read(bytes(content), "damaged", shape=(2, 2))
     except BadInput as refused:
-        assert "damaged is not" in str(refused)  # noqa: PT017  one of two right ends
+        assert "damaged is not" in str(refused)  # noqa: PT017  or it is read
     else:
         assert {values.dtype for values in arrays.values()} == {np.dtype(np.uint8)}

@@ -3,11 +3,11 @@ import collections
 import pytest
 import torch
 
-from tasks.training.augmentation import Shifts
+from tasks.training.augmentation import RandomShifts
 
 
-def shifts(furthest=1, shape=(3, 4), seed=0) -> Shifts:
-    return Shifts(furthest, shape, torch.Generator().manual_seed(seed))
+def shifts(max_pixels=1, shape=(3, 4), seed=0) -> RandomShifts:
+    return RandomShifts(max_pixels, shape, torch.Generator().manual_seed(seed))
 
 
 IMAGE = [
@@ -27,28 +27,30 @@ IMAGE = [
         (1, -1, [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0]]),
     ],
 )
-def test_an_image_is_moved_and_paper_filled_in(down, right, expected):
+def test_shifted_image_is_filled_with_zeros(down, right, expected):
     image = torch.tensor(IMAGE, dtype=torch.uint8).reshape(1, 12)
     before = image.clone()
-    moved = shifts().moved(image, torch.tensor([[down, right]]))
-    assert moved.dtype == torch.uint8
-    assert moved.reshape(3, 4).tolist() == expected
+    shifted = shifts().shift(image, torch.tensor([[down, right]]))
+    assert shifted.dtype == torch.uint8
+    assert shifted.reshape(3, 4).tolist() == expected
     torch.testing.assert_close(image, before)
 
 
-def test_each_image_goes_its_own_way():
+def test_every_image_has_its_own_shift():
     pixels = torch.tensor([IMAGE, IMAGE], dtype=torch.uint8).reshape(2, 12)
-    moved = shifts(2).moved(pixels, torch.tensor([[2, 2], [-2, -2]]))
-    assert moved.reshape(2, 3, 4).tolist() == [
+    shifted = shifts(2).shift(pixels, torch.tensor([[2, 2], [-2, -2]]))
+    assert shifted.reshape(2, 3, 4).tolist() == [
         [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 2]],
         [[11, 12, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
     ]
 
 
-def test_every_shift_is_as_likely_and_of_the_generator_alone():
-    drawn = shifts(2).draw(25_000)
-    counts = collections.Counter(map(tuple, drawn.tolist()))
-    assert set(counts) == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
+def test_shifts_are_uniform_and_depend_only_on_the_generator():
+    pixels = torch.zeros(25_000, 25, dtype=torch.uint8)
+    pixels[:, 12] = 1  # the pixel in the middle shows where the image went
+    shifted = shifts(2, (5, 5))(pixels)
+    counts = collections.Counter(shifted.argmax(dim=1).tolist())
+    assert sorted(counts) == list(range(25))
     assert all(850 < count < 1150 for count in counts.values())
-    torch.testing.assert_close(shifts(2).draw(25_000), drawn)
-    assert not torch.equal(shifts(2, seed=1).draw(25_000), drawn)
+    torch.testing.assert_close(shifts(2, (5, 5))(pixels), shifted)
+    assert not torch.equal(shifts(2, (5, 5), seed=1)(pixels), shifted)

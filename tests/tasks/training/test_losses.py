@@ -9,7 +9,7 @@ from tasks.training import losses, networks
 def batch(count: int = 7):
     random = torch.Generator().manual_seed(0)
     network = networks.build("linear", "scratch", (2, 3), 3, random).double()
-    # Far from the start, where the initial gradient is not nearly the same everywhere.
+    # Initial gradients are nearly the same everywhere; larger parameters' differ.
     for parameter in network.parameters():
         parameter.data.mul_(20)
     inputs = torch.randn(count, 6, generator=random, dtype=torch.float64)
@@ -24,15 +24,15 @@ def loss(network, inputs, classes) -> float:
 
 
 @pytest.mark.parametrize("method", losses.METHODS)
-def test_a_gradient_is_the_central_difference(method):
+def test_gradient_equals_the_central_difference(method):
     network, inputs, classes = batch()
     value = losses.METHODS[method](network, inputs, classes)
     assert value.item() == pytest.approx(loss(network, inputs, classes), rel=1e-12)
     step = 1e-6
     for parameter in network.parameters():
         flat, gradient = parameter.data.t(), parameter.grad.t()
-        for place in torch.cartesian_prod(*(torch.arange(n) for n in flat.shape)):
-            at = tuple(place.tolist()) if place.dim() else (int(place),)
+        for index in torch.cartesian_prod(*(torch.arange(n) for n in flat.shape)):
+            at = tuple(index.tolist()) if index.dim() else (int(index),)
             middle = flat[at].item()
             flat[at] = middle + step
             above = loss(network, inputs, classes)
@@ -43,8 +43,8 @@ def test_a_gradient_is_the_central_difference(method):
             assert gradient[at].item() == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("count", [1, 16, 64])
-def test_the_formula_gives_what_autograd_finds(count):
+@pytest.mark.parametrize("count", [1, 64])
+def test_formula_and_autograd_agree(count):
     network, inputs, classes = batch(count)
     other = copy.deepcopy(network)
     torch.testing.assert_close(
@@ -55,7 +55,7 @@ def test_the_formula_gives_what_autograd_finds(count):
         torch.testing.assert_close(one.grad, two.grad, rtol=1e-12, atol=1e-12)
 
 
-def test_the_formula_leaves_nothing_for_autograd():
+def test_formula_needs_no_autograd():
     network, inputs, classes = batch()
     assert not losses.analytic(network, inputs, classes).requires_grad
     assert network.weights.grad.stride() == network.weights.stride()

@@ -11,7 +11,7 @@ RANDOM = torch.Generator().manual_seed(0)
 SCORES = torch.randn(64, 10, generator=RANDOM) * 10
 
 
-def test_log_softmax_is_torchs():
+def test_log_softmax_equals_torchs():
     torch.testing.assert_close(
         networks.log_softmax(SCORES), torch.log_softmax(SCORES, dim=1)
     )
@@ -30,18 +30,18 @@ def test_log_softmax_does_not_overflow():
     torch.testing.assert_close(networks.log_softmax(scores), expected)
 
 
-def lessons_log_softmax(x: torch.Tensor) -> torch.Tensor:
-    """The lesson's own: a sum over the whole batch, and 1 added to it."""
+def lesson_log_softmax(x: torch.Tensor) -> torch.Tensor:
+    """The lesson's first version: summed over the whole batch, plus 1."""
     return torch.log(torch.exp(x) / (1 + torch.exp(x).sum(dim=0, keepdim=True)))
 
 
-def test_the_first_loss_is_ln_10_where_the_lessons_was_ln_65():
+def test_first_loss_is_ln_10_and_was_ln_65_in_the_lesson():
     scores, labels = torch.zeros(64, 10), torch.arange(64) % 10
     loss = torch.nn.functional.nll_loss
     assert loss(networks.log_softmax(scores), labels).item() == pytest.approx(
         math.log(10)
     )
-    assert loss(lessons_log_softmax(scores), labels).item() == pytest.approx(
+    assert loss(lesson_log_softmax(scores), labels).item() == pytest.approx(
         math.log(65)
     )
 
@@ -51,7 +51,7 @@ def fresh(architecture, layer="sequential", shape=(28, 28), classes=10, seed=1):
     return networks.build(architecture, layer, shape, classes, generator)
 
 
-KINDS = [
+NETWORKS = [
     ("linear", "sequential"),
     ("linear", "scratch"),
     ("mlp", "sequential"),
@@ -59,12 +59,12 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (8, 8), (9, 14)])
-@pytest.mark.parametrize(("architecture", "layer"), KINDS)
-def test_the_saved_tensors_say_what_the_network_says(architecture, layer, shape):
+@pytest.mark.parametrize("shape", [(8, 8), (9, 14)])
+@pytest.mark.parametrize(("architecture", "layer"), NETWORKS)
+def test_saved_tensors_predict_the_same_as_the_network(architecture, layer, shape):
     network = fresh(architecture, layer, shape, classes=3)
     random = torch.Generator().manual_seed(2)
-    # As after a training: no normalization is the one it began with.
+    # As after a training: the normalization has changed from its initial values.
     for name, values in network.state_dict().items():
         if values.is_floating_point() and "var" in name:
             values.uniform_(0.5, 2, generator=random)
@@ -72,7 +72,7 @@ def test_the_saved_tensors_say_what_the_network_says(architecture, layer, shape)
             values.normal_(generator=random)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
-            part.eps = 0.1  # large enough to be seen
+            part.eps = 0.1  # large enough to matter
     x = torch.randn(5, shape[0] * shape[1], generator=random)
     network.eval()
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_the_saved_tensors_say_what_the_network_says(architecture, layer, shape)
     )
 
 
-def test_a_network_in_training_normalizes_by_the_batch():
+def test_network_in_training_normalizes_by_the_batch():
     network = fresh("cnn").train()
     x = torch.randn(64, 784, generator=torch.Generator().manual_seed(2)) * 3 + 1
     part = torch.nn.Sequential(*list(network.children())[:3])
@@ -103,8 +103,8 @@ def test_a_network_in_training_normalizes_by_the_batch():
     )
 
 
-@pytest.mark.parametrize(("architecture", "layer"), KINDS)
-def test_a_network_is_a_function_of_the_generator_alone(architecture, layer):
+@pytest.mark.parametrize(("architecture", "layer"), NETWORKS)
+def test_initial_values_depend_only_on_the_generator(architecture, layer):
     def drawn(global_seed: int) -> torch.Tensor:
         with torch.random.fork_rng():
             torch.manual_seed(global_seed)
@@ -117,7 +117,7 @@ def test_a_network_is_a_function_of_the_generator_alone(architecture, layer):
     torch.testing.assert_close(drawn(1), drawn(2), rtol=0, atol=0)
 
 
-def test_initial_values_are_the_lessons():
+def test_initial_values_from_scratch_are_those_of_the_lesson():
     saved = networks.tensors(fresh("linear", "scratch"))
     generator = torch.Generator().manual_seed(1)
     torch.testing.assert_close(
@@ -140,6 +140,6 @@ def test_initial_values_of_torchs_layers_have_torchs_bounds(architecture):
                 assert 0.5 * bound < values.abs().max() <= bound
 
 
-def test_too_small_an_image_is_refused():
+def test_too_small_images_are_refused():
     with pytest.raises(BadInput, match="8 by 8 pixels or more, not of 7 by 9"):
         fresh("cnn", shape=(7, 9))

@@ -15,7 +15,7 @@ TRIAL = Trial(
 )
 
 
-def test_a_trial_is_read_back_as_it_was_written(tmp_path):
+def test_trial_is_read_back_as_it_was_written(tmp_path):
     path = tmp_path / "trials" / "one.json"
     for each in (TRIAL, Trial(architecture="cnn", diverged=True)):
         trial.save(path, each)
@@ -24,9 +24,9 @@ def test_a_trial_is_read_back_as_it_was_written(tmp_path):
     assert np.array_equal(trial.load(path).correct, CORRECT)
 
 
-def test_a_damaged_trial_is_refused(tmp_path):
+def test_damaged_trial_is_refused(tmp_path):
     path = tmp_path / "one.json"
     trial.save(path, TRIAL)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(BadInput, match="one.json is damaged; delete it and run"):
+    with pytest.raises(BadInput, match="one.json is damaged"):
         trial.load(path)

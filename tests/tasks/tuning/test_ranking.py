@@ -5,7 +5,7 @@ from tasks.runtime.params import BadInput
 from tasks.training.settings import Train, Variant
 from tasks.trials.trial import Trial
 from tasks.tuning.grid import Point
-from tasks.tuning.ranking import Setting, best, command, conclusion, table
+from tasks.tuning.ranking import conclusion, table
 
 DIVERGED = Trial(architecture="linear", diverged=True)
 TRAIN = Train(
@@ -39,7 +39,7 @@ TRIALS = {
 }
 
 
-def test_a_row_is_the_mean_over_the_seeds():
+def test_row_has_mean_and_sd_over_the_seeds():
     rows = table(TRIALS).to_dict("records")
     assert [tuple(row.values())[:5] for row in rows] == [
         ("sgd", 0.1, 64, 2, 0),
@@ -51,24 +51,30 @@ def test_a_row_is_the_mean_over_the_seeds():
     assert np.isnan(rows[1]["sd"])
 
 
-def test_the_best_is_one_that_never_diverged():
-    assert best(table(TRIALS)) == (Setting("sgd", 0.1, 64), pytest.approx(0.91))
+def test_best_setting_never_diverged():
+    assert "the best is sgd with learning rate 0.1 " in conclusion(table(TRIALS), TRAIN)
 
 
-def test_a_sweep_in_which_every_setting_diverged_is_refused():
-    all_gone = dict.fromkeys(TRIALS, DIVERGED)
-    with pytest.raises(BadInput, match="All settings diverged; sweep over smaller"):
-        best(table(all_gone))
+def test_first_of_equally_good_settings_is_the_best():
+    trials = dict.fromkeys(TRIALS, trial(0.9))
+    assert "the best is sgd with learning rate 0.1 " in conclusion(table(trials), TRAIN)
+
+
+def test_sweep_in_which_every_setting_diverged_is_refused():
+    diverged = table(dict.fromkeys(TRIALS, DIVERGED))
+    assert diverged["mean"].isna().all()
+    with pytest.raises(BadInput, match="All settings diverged"):
+        conclusion(diverged, TRAIN)
 
 
 @pytest.mark.parametrize(
-    ("setting", "changes"),
+    ("best", "changes"),
     [
-        (Setting("sgd", 0.1, 64), []),
-        (Setting("sgd", 0.3, 64), ["-S train.variants.sgd.learning_rate=0.3"]),
-        (Setting("sgd", 0.1, 32), ["-S +train.variants.sgd.batch_size=32"]),
+        (("sgd", 0.1, 64), []),
+        (("sgd", 0.3, 64), ["-S train.variants.sgd.learning_rate=0.3"]),
+        (("sgd", 0.1, 32), ["-S +train.variants.sgd.batch_size=32"]),
         (
-            Setting("adam", 1e-05, 64),
+            ("adam", 1e-05, 64),
             [
                 "-S train.variants.adam.learning_rate=1e-05",
                 "-S train.variants.adam.batch_size=64",
@@ -76,11 +82,13 @@ def test_a_sweep_in_which_every_setting_diverged_is_refused():
         ),
     ],
 )
-def test_the_best_setting_is_a_command_to_run(setting, changes):
-    assert command(setting, TRAIN) == " ".join(["dvc exp run", *changes])
+def test_conclusion_ends_with_the_command_for_the_best_setting(best, changes):
+    trials = {point("sgd", 1.0, 64, 0): trial(0.9), point(*best, 0): trial(0.99)}
+    text = conclusion(table(trials), TRAIN)
+    assert text.splitlines()[-1] == " ".join(["dvc exp run", *changes])
 
 
-def test_the_conclusion_counts_trainings_and_names_the_best():
+def test_conclusion_counts_trainings_and_names_the_best():
     assert conclusion(table(TRIALS), TRAIN) == (
         "5 trainings, 3 settings; the best is sgd with learning rate 0.1 and batch "
         "size 64: accuracy 0.9100 in validation. To run it:\n"
