@@ -1,44 +1,34 @@
 """The lesson as a Prefect flow: `python -m flows.pipeline [TARGET ...]`.
 
-The stages and their order are those of dvc.yaml; prefect-dvc runs each as a task. After
-them the best model is compared with the champion, the results are shown in the Prefect
-UI, and DVC pushes them to its remote. Exit status: 0 if every stage is up to date now.
+The stages and their order are those of dvc.yaml; prefect-dvc runs each as a task. Then
+the best model is compared with the champion, the results are shown in the Prefect UI,
+and DVC pushes them to its remote. Exit status: 0 if every stage is up to date now.
 """
 
-import argparse
-import gc
-import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, get_args
 
-ROOT = Path(__file__).resolve().parent.parent
+from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    # Looking for garbage during the imports finds none and takes a fifth of their time.
-    gc.disable()
-    from prefect_dvc import start_preloading
-
-    # Prefect reads this project's settings from the current directory, when imported.
-    os.chdir(ROOT)
-    start_preloading(ROOT)
+    enter_project(preload=ROOT)
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
-from flows.results import artifacts, promotion, run_name, run_state
+from flows.results import artifacts, promotion, run_state
 from flows.results.push import Pusher, When
-from flows.results.remote import RemoteError
-from prefect_dvc import DvcProject, ProjectError, run_flow
-from tasks.runtime.params import BadInput
+from flows.results.run_state import errors_as_states
+from prefect_dvc import DvcProject, ProjectError
 
-# A stage's name, with a key of params.yaml in it, becomes a word of a shell command.
+# A stage's name may contain a key of params.yaml, and is a word of a shell command.
 WORD = re.compile(r"[\w@.-]+")
 
 
-@flow(name="mnist-sgd", flow_run_name=run_name.begin)
+@flow(name="mnist-sgd", flow_run_name=run_state.initial_name)
+@errors_as_states
 def pipeline(
     targets: list[str] | None = None,
     *,
@@ -56,69 +46,66 @@ def pipeline(
         push: `auto` copies the results to DVC's default remote if there is one, and
             only warns if that fails; `always` fails then; `never` does not try.
     """
-    project = DvcProject(ROOT, wait=wait)
-    try:
-        pusher = Pusher(ROOT, push, targets or [], promotion.to_push)
-        with project.open(targets, force=force, keep_going=True) as run:
-            _refuse_shell_words(run.names)
-            run.submit_all()
-            state = run_state.of_stages(run.wait())
-            if state.is_completed() and "evaluate" in run:
-                gate = run.after(
-                    "evaluate",
-                    promotion.NAME,
-                    promotion.promote,
-                    description=promotion.DESCRIPTION,
-                )
-                gate.wait()
-                state = run_state.with_gate(state, gate.state)
-                run_name.finish(ROOT)
-                artifacts.show_card(ROOT)
-            artifacts.publish(ROOT)
-            return pusher.finish(run, state)
-    except (BadInput, ProjectError, RemoteError) as error:
-        return Failed(message=str(error))
+    pusher = Pusher(ROOT, push, targets or [], promotion.champion_md5)
+    with DvcProject(ROOT, wait=wait).open(
+        targets, force=force, keep_going=True
+    ) as stages:
+        _refuse_shell_words(stages.names)
+        stages.submit_all()
+        result = stages.wait()
+        end = Completed if result.ok else Failed
+        state: State[Any] = end(message=result.summary)
+        if result.ok and "evaluate" in stages:
+            gate = stages.after(
+                "evaluate",
+                promotion.NAME,
+                promotion.promote,
+                description=promotion.DESCRIPTION,
+            )
+            gate.wait()
+            state = run_state.with_gate(state, gate.state)
+            run_state.add_result(ROOT)
+            artifacts.show_card(ROOT)
+        artifacts.publish(ROOT)
+        return pusher.finish(stages, state)
 
 
 def _refuse_shell_words(names: Iterable[str]) -> None:
-    """Refuse a key in params.yaml that a shell would read as more than one word.
+    """Refuse stage names that a shell would read as more than one word.
 
     Raises:
-        ProjectError: a stage's name holds such a key.
+        ProjectError: a stage has such a name.
     """
     for name in names:
         if not WORD.fullmatch(name):
             raise ProjectError(
-                f"Stage {name!r} has a name that a shell would take for more than a "
+                f"Stage {name!r} has a name that a shell would read as more than one "
                 "word; rename it, in params.yaml if dvc.yaml takes it from there."
             )
 
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.pipeline", description=__doc__
+    command = parser("flows.pipeline", __doc__)
+    command.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="stages; default: all"
     )
-    parser.add_argument(
-        "targets", nargs="*", metavar="TARGET", help="stages; all if none"
+    command.add_argument(
+        "--force", action="store_true", help="run unchanged stages too"
     )
-    parser.add_argument("--force", action="store_true", help="run unchanged stages too")
-    parser.add_argument(
+    command.add_argument(
         "--no-wait",
         dest="wait",
         action="store_false",
         help="fail if another flow or DVC command works in this checkout",
     )
-    parser.add_argument(
+    command.add_argument(
         "--push",
         choices=get_args(When),
         default="auto",
         help="whether to push the results to DVC's default remote",
     )
-    arguments = parser.parse_args()
-    gc.freeze()
-    gc.enable()
-    run_flow(pipeline, **vars(arguments))
+    run(pipeline, **vars(command.parse_args()))
 
 
 if __name__ == "__main__":

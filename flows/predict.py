@@ -1,13 +1,14 @@
 """Classify images, as a flow: `python -m flows.predict PATH... [--model NAME]`.
 
-PNG, JPEG, TIFF, IDX, .npy, .npz, or folders of them. The champion reads them, or the
-best model where there is no champion. The table of predictions, a contact sheet of the
-least certain, and a note of which model it was, are written into `predictions/`.
-Exit status: 0 if they are; an image that can't be used is a row with its reason.
+Reads PNG, JPEG, TIFF, IDX, .npy and .npz files, and folders of them. Uses the champion
+by default, or the best model of the last run if there is no champion. Writes a table of
+predictions, a contact sheet of the least certain images and a summary with the model's
+name to `predictions/`.
+
+Exit status: 0 if they are written; an image that can't be read is a row with a reason.
 """
 # ruff: noqa: E402  # it changes to the project's folder before Prefect is imported
 
-import argparse
 import json
 import os
 import sys
@@ -16,26 +17,26 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any, get_args
 
-ROOT = Path(__file__).resolve().parent.parent
-HERE = Path.cwd()
+from flows.command_line import ROOT, enter_project, parser, run
+
+STARTED_IN = Path.cwd()
 
 if __name__ == "__main__":
-    # Prefect reads this project's settings from the current directory, when imported.
-    os.chdir(ROOT)
+    enter_project()
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows.results import promotion, remote
-from prefect_dvc import CommandFailed, DvcProject, Stopped, retry_connection, run_flow
+from flows.results import promotion
+from flows.results.remote import RemoteError
+from flows.results.run_state import errors_as_states
+from prefect_dvc import DvcProject, retry_connection
 from tasks.inference.output_table import Format
 from tasks.registry import champions
-from tasks.runtime.params import BadInput
 
 TABLE_KEY = "predictions"
 OUT = "predictions"
@@ -48,76 +49,53 @@ def _name() -> str:
 
 
 @flow(name="predict", flow_run_name=_name)
+@errors_as_states
 def predict(
     paths: list[str],
     model: str | None = None,
     out: str = OUT,
-    format: Format = "csv",  # noqa: A002  # as users call it, here and in the UI
+    format: Format = "csv",  # noqa: A002  # the command's word, and the UI's
     start: str | None = None,
 ) -> State[Any]:
-    """Classify images, and write down what they are.
+    """Classify images, and write the predictions.
 
     Args:
         paths: images, arrays of images, and folders of them.
-        model: its name or path; the champion, or the best of the last run, if none.
+        model: its name or path; none: the champion, or the best of the last run.
         out: the folder for the table, the contact sheet and the summary; a relative
             one is in the checkout.
         format: of the table.
-        start: the folder in which relative `paths` begin; the checkout if none.
+        start: the folder that relative `paths` start from; none: the checkout.
     """
-    with chdir(ROOT):
-        try:
-            if model in (None, champions.FILE.stem):
-                _recover()
-            state = _predict(paths, model, out, format, start, return_state=True)
-        except BadInput as error:
-            return Failed(message=str(error))
-    # Not the task's own state, of which Prefect would make a count of tasks.
-    ended = Completed if state.is_completed() else Failed
-    return ended(message=state.message)
-
-
-def _recover() -> None:
-    """Get the champion's file, if it is not there; without it the best model reads."""
-    champion = champions.current()
-    try:
-        if champion:
-            promotion.recover(champion)
-    except remote.RemoteError as reason:
-        get_run_logger().warning("The champion can't be had: %s", reason)
-
-
-@task(name="predict", task_run_name="predict", cache_policy=NO_CACHE)
-def _predict(
-    paths: list[str], model: str | None, out: str, kind: Format, start: str | None
-) -> State[Any]:
-    """Run the step in a process of its own, and show what it found."""
-    with tempfile.NamedTemporaryFile(suffix=".paths") as listed:
-        # In a file, for no command line has room for a million of them.
+    with (
+        chdir(ROOT),
+        tempfile.NamedTemporaryFile(suffix=".paths") as listed,
+        DvcProject(ROOT).commands("predict") as commands,
+    ):
+        if model in (None, champions.FILE.stem):
+            _restore_champion()
+        # In a file: a command line has no room for a million paths.
         listed.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
         listed.flush()
-        words = [sys.executable, "-m", "tasks.predict", "--list", listed.name]
-        words += [f"--out={out}", f"--format={kind}", f"--start={start or ROOT}"]
-        state = _run(words + ([f"--model={model}"] if model else []))
-    if state.is_completed():
+        step = [sys.executable, "-m", "tasks.predict", "--list", listed.name]
+        step += [f"--out={out}", f"--format={format}", f"--start={start or ROOT}"]
+        step += [f"--model={model}"] if model else []
+        message = commands.run(step, cwd=ROOT)[-1]
         _show(ROOT / out)
-    return state
+        return Completed(message=message)
 
 
-def _run(words: list[str]) -> State[Any]:
+def _restore_champion() -> None:
+    """Restore the champion's file; without it the best model is used."""
     try:
-        with DvcProject(ROOT).commands("predict") as commands:
-            lines = commands.run(words, cwd=ROOT)
-    except CommandFailed as failure:
-        return Failed(message=failure.reason)
-    except Stopped:
-        return Failed(name="Stopped", message="predict was stopped with the flow.")
-    return Completed(message=lines[-1])
+        promotion.restore_champion()
+    except RemoteError as reason:
+        get_run_logger().warning("The champion is not available: %s", reason)
 
 
 @retry_connection
 def _show(out: Path) -> None:
-    """Show the least certain images, and how many there were, in the UI."""
+    """Show the least certain images, and the number of images, in the UI."""
     summary = json.loads((out / "predictions.json").read_bytes())
     create_table_artifact(
         summary["least_certain"], key=TABLE_KEY, description=headline(summary)
@@ -125,7 +103,7 @@ def _show(out: Path) -> None:
 
 
 def headline(summary: dict[str, Any]) -> str:
-    """Return how many images there were, and which model read them."""
+    """Return how many images there were, and which model classified them."""
     return (
         f"The least certain of {summary['images']:,} images, read by "
         f"{summary['model']} ({summary['md5'][:8]}); {summary['set_aside']:,} were set "
@@ -135,24 +113,14 @@ def headline(summary: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
-    parser.add_argument("--model", help="a model's name, or a path")
-    parser.add_argument("--out", help="the folder to write to; `predictions` if none")
-    parser.add_argument("--format", choices=get_args(Format), default="csv")
-    arguments = parser.parse_args()
-    run_flow(
-        predict,
-        paths=arguments.paths,
-        model=arguments.model,
-        out=str(HERE / arguments.out) if arguments.out else OUT,
-        format=arguments.format,
-        start=str(HERE),
-    )
+    command = parser("flows.predict", __doc__)
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
+    command.add_argument("--model", help="name or path; default: the champion")
+    command.add_argument("--out", help="the folder to write to; default: predictions")
+    command.add_argument("--format", choices=get_args(Format), default="csv")
+    options = command.parse_args()
+    options.out = str(STARTED_IN / options.out) if options.out else OUT
+    run(predict, **vars(options), start=str(STARTED_IN))
 
 
 if __name__ == "__main__":

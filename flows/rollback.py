@@ -1,33 +1,29 @@
-"""Put an earlier champion back, as a flow: `python -m flows.rollback [--to MD5]`.
+"""Restore an earlier champion, as a flow: `python -m flows.rollback [--to MD5]`.
 
-Without `--to` it is the one that the champion of today replaced. Its file comes from
-DVC's cache or remote, its record and card from `models/champions.jsonl`. The gate keeps
-the one that had to go out until it is put back in the same way.
+Without `--to` it is the one that the present champion replaced. Its file comes from
+DVC's cache or remote, its record and card from `models/champions.jsonl`. The gate
+refuses the replaced model until it is restored in the same way.
+
 Exit status: 0 if the model asked for is champion now.
 """
-# ruff: noqa: E402  # it changes to the project's folder before Prefect is imported
 
-import argparse
-import os
-import tempfile
 from contextlib import chdir
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    # Prefect reads this project's settings from the current directory, when imported.
-    os.chdir(ROOT)
+    enter_project()
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.results import artifacts, remote
-from prefect_dvc import DvcProject, ProjectError, run_flow
+from flows.results.run_state import errors_as_states
+from prefect_dvc import DvcProject
 from tasks.registry import champions
 from tasks.registry.champions import Event, Record
 from tasks.runtime.params import BadInput
@@ -39,57 +35,49 @@ def _name() -> str:
 
 
 @flow(name="rollback", flow_run_name=_name)
+@errors_as_states
 def rollback(to: str | None = None) -> State[Any]:
-    """Put an earlier champion back, and keep the present one out.
+    """Restore an earlier champion, and keep the present one out.
 
     Args:
-        to: the beginning of the MD5 of any champion in `models/champions.jsonl`; none
-            means the one that the present champion replaced.
+        to: the first digits of the MD5 of a champion in `models/champions.jsonl`; none:
+            the one that the present champion replaced.
     """
-    try:
-        with chdir(ROOT), DvcProject(ROOT).locked():
-            state = _put_back(to)
-            artifacts.show_card(ROOT)
-            return state
-    except (BadInput, ProjectError, remote.RemoteError) as error:
-        return Failed(message=str(error))
-
-
-def _put_back(to: str | None) -> State[Any]:
-    now, chosen = _chosen(champions.history(), to)
-    if chosen.md5 == now.md5:
-        return Completed(name="Cached", message=f"{_title(now)} is champion already.")
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder, champions.FILE.name)
-        remote.fetch_object(ROOT, chosen.md5, found)
+    with chdir(ROOT), DvcProject(ROOT).locked():
+        now, chosen = _chosen(champions.history(), to)
+        if chosen.md5 == now.md5:
+            message = f"{_title(now)} is champion already."
+            return Completed(name="Cached", message=message)
         event = Event(
             event="put back",
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             instead_of=now.md5,
             champion=chosen,
         )
-        champions.crown(event, found.read_bytes())
-    return Completed(message=f"{_title(chosen)} is champion again, not {_title(now)}.")
+        champions.crown(event, remote.fetch_object(ROOT, chosen.md5))
+        artifacts.show_card(ROOT)
+    message = f"{_title(chosen)} is champion again, not {_title(now)}."
+    return Completed(message=message)
 
 
 def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:
-    """Return the record of the champion, and of the one to put in its place.
+    """Return the record of the present champion, and of the one to restore.
 
     Raises:
-        BadInput: there is none, or `to` tells of none or of several.
+        BadInput: there is none, or `to` matches none or several.
     """
-    known = {event.champion.md5: event.champion for event in history}
     if not history:
-        raise BadInput("There is no champion yet, so there is none to put back.")
+        raise BadInput("There is no champion yet, so there is none to restore.")
     now = history[-1].champion
-    if to is None and now.replaces is None:
-        raise BadInput(f"{_title(now)} is the first champion: none was before it.")
-    asked = now.replaces if to is None else to
-    found = [record for md5, record in known.items() if md5.startswith(str(asked))]
+    wanted = now.replaces if to is None else to
+    if wanted is None:
+        raise BadInput(f"{_title(now)} is the first champion; there is none before it.")
+    records = {event.champion.md5: event.champion for event in history}
+    found = [record for md5, record in records.items() if md5.startswith(wanted)]
     if len(found) != 1:
         raise BadInput(
-            f"{len(found)} champions in {champions.HISTORY} have an MD5 that begins "
-            f"with {asked!r}; give the whole of one that it has."
+            f"{len(found)} champions in {champions.HISTORY} have an MD5 that starts "
+            f"with {wanted!r}; give all digits of one that it has."
         )
     return now, found[0]
 
@@ -100,16 +88,11 @@ def _title(record: Record) -> str:
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.rollback",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = parser("flows.rollback", __doc__)
+    command.add_argument(
+        "--to", metavar="MD5", help="an earlier champion: the first digits of its MD5"
     )
-    parser.add_argument(
-        "--to", metavar="MD5", help="any earlier champion: how its MD5 begins"
-    )
-    arguments = parser.parse_args()
-    run_flow(rollback, to=arguments.to)
+    run(rollback, **vars(command.parse_args()))
 
 
 if __name__ == "__main__":

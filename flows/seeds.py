@@ -8,36 +8,28 @@ does the same. Needs the data and the baseline, which the pipeline makes.
 
 Exit status: 0 if the report is up to date now.
 """
-# ruff: noqa: E402  # it changes to the project's folder before Prefect is imported
 
-import argparse
 import json
-import os
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    from prefect_dvc import start_preloading
-
-    # Prefect reads this project's settings from the current directory, when imported.
-    os.chdir(ROOT)
-    start_preloading(ROOT / "experiments" / "seeds")
+    enter_project(preload=ROOT / "experiments" / "seeds")
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.results import experiments
-from prefect_dvc import PrefectDvcError, run_flow
+from flows.results.run_state import errors_as_states
 from tasks.runtime import files
 from tasks.runtime.params import BadInput
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
 TABLE_KEY = "seeds"
-TABLE_SAYS = "Accuracy of each model: mean ± standard deviation over the seeds."
+CAPTION = "Accuracy of each model: mean ± standard deviation over the seeds."
 SEEDS_FILE = """\
 # Every variant of params.yaml is trained with each of these seeds.
 seeds: {}
@@ -45,33 +37,22 @@ seeds: {}
 
 
 @flow(name="seeds")
+@errors_as_states
 def seeds(number: int | None = None) -> State[Any]:
     """Train every variant with every seed, and write the report.
 
     Args:
         number: replaces the seeds in `seeds.yaml` by 0 to `number` - 1.
     """
-    try:
-        if number is not None:
-            choose(number)
-        result = experiments.run(experiments.SEEDS)
-    except (BadInput, PrefectDvcError) as error:
-        return Failed(message=str(error))
+    if number is not None:
+        if number < 1:
+            raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
+        content = SEEDS_FILE.format(list(range(number)))
+        files.write_text(experiments.SEEDS / "seeds.yaml", content)
+    result = experiments.run(experiments.SEEDS)
     report = json.loads((ROOT / "reports" / "seeds.json").read_text("utf-8"))
-    create_table_artifact(table(report), key=TABLE_KEY, description=TABLE_SAYS)
+    create_table_artifact(table(report), key=TABLE_KEY, description=CAPTION)
     return Completed(message=result.summary)
-
-
-def choose(number: int) -> None:
-    """Write the seeds 0 to `number` - 1 to `seeds.yaml`.
-
-    Raises:
-        BadInput: `number` is not positive.
-    """
-    if number < 1:
-        raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
-    content = SEEDS_FILE.format(list(range(number)))
-    files.write_text(experiments.SEEDS / "seeds.yaml", content)
 
 
 def table(report: dict[str, Any]) -> list[dict[str, str]]:
@@ -94,18 +75,14 @@ def accuracy(mean: float, sd: float | None) -> str:
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.seeds",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+    command = parser("flows.seeds", __doc__)
+    command.add_argument(
         "--seeds",
         type=int,
         metavar="N",
         help="how many, from 0 up; default: those in experiments/seeds/seeds.yaml",
     )
-    run_flow(seeds, number=parser.parse_args().seeds)
+    run(seeds, number=command.parse_args().seeds)
 
 
 if __name__ == "__main__":

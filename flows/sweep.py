@@ -9,32 +9,24 @@ Unchanged trainings do not run again, so an interrupted sweep continues where it
 stopped; `dvc repro` in that folder does the same. Needs the data, which the pipeline
 makes. The test set is not used. Exit status: 0 if table and figure are up to date now.
 """
-# ruff: noqa: E402  # it changes to the project's folder before Prefect is imported
 
-import argparse
 import json
-import os
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    from prefect_dvc import start_preloading
-
-    # Prefect reads this project's settings from the current directory, when imported.
-    os.chdir(ROOT)
-    start_preloading(ROOT / "experiments" / "sweep")
+    enter_project(preload=ROOT / "experiments" / "sweep")
 
 import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.results import experiments
-from prefect_dvc import PrefectDvcError, run_flow
-from tasks.runtime.params import BadInput, load
+from flows.results.run_state import errors_as_states
+from tasks.runtime.params import load
 from tasks.training.settings import Train
 from tasks.tuning import grid, ranking
 from tasks.tuning.grid import Grid
@@ -44,6 +36,7 @@ TABLE_KEY = "sweep"
 
 
 @flow(name="sweep")
+@errors_as_states
 def sweep(
     variants: list[str] | None = None,
     learning_rates: list[float] | None = None,
@@ -64,15 +57,12 @@ def sweep(
         "batch_sizes": batch_sizes or [],
         "seeds": seeds,
     }
-    try:
-        train = load("train", Train, ROOT / "params.yaml")
-        points = Grid.parse(options).points(train)
-        grid.write(experiments.SWEEP / "points.yaml", points)
-        experiments.run(experiments.SWEEP)
-        table = pd.read_csv(ROOT / "reports" / "sweep.csv")
-        conclusion = " ".join(ranking.conclusion(table, train).splitlines())
-    except (BadInput, PrefectDvcError) as error:
-        return Failed(message=str(error))
+    train = load("train", Train, ROOT / "params.yaml")
+    points = Grid.parse(options).points(train)
+    grid.write(experiments.SWEEP / "points.yaml", points)
+    experiments.run(experiments.SWEEP)
+    table = pd.read_csv(ROOT / "reports" / "sweep.csv")
+    conclusion = " ".join(ranking.conclusion(table, train).splitlines())
     create_table_artifact(
         json.loads(table.to_json(orient="records")),
         key=TABLE_KEY,
@@ -83,16 +73,12 @@ def sweep(
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.sweep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--learning-rates", nargs="+", type=float, metavar="RATE")
-    parser.add_argument("--batch-sizes", nargs="+", type=int, metavar="N")
-    parser.add_argument("--seeds", type=int, metavar="N", default=grid.SEEDS)
-    run_flow(sweep, **vars(parser.parse_args()))
+    command = parser("flows.sweep", __doc__)
+    command.add_argument("--variants", nargs="+", metavar="NAME", help="default: all")
+    command.add_argument("--learning-rates", nargs="+", type=float, metavar="RATE")
+    command.add_argument("--batch-sizes", nargs="+", type=int, metavar="N")
+    command.add_argument("--seeds", type=int, metavar="N", default=grid.SEEDS)
+    run(sweep, **vars(command.parse_args()))
 
 
 if __name__ == "__main__":

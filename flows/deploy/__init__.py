@@ -1,1 +1,1 @@
-"""Schedules: the Prefect server, the worker, deployments and notifications."""
+"""The schedule: the Prefect server, the worker, deployments and notifications."""

@@ -1,29 +1,29 @@
-"""When runs start: `schedule` in params.yaml, and what the server plans of it."""
+"""When runs start: `schedule` in params.yaml, and the runs the server plans for it."""
 
-import time
+import re
 from datetime import UTC, datetime
+from typing import LiteralString
 from zoneinfo import ZoneInfo
 
 from prefect._vendor.croniter.croniter import croniter
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-)
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.client.schemas.sorting import FlowRunSort
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from flows.deploy.daemons import POLL_SECONDS, Unready
+from flows.deploy.daemons import Unready, poll
 from tasks.runtime.params import Settings
 
 # The server looks for new deployments every five seconds.
 SCHEDULER_SECONDS = 60
+RULES: dict[str, LiteralString] = {
+    "cron": "cron has five fields, minute, hour, day, month and weekday, such as "
+    "'0 3 * * *'",
+    "timezone": "a time zone has an IANA name, such as 'Europe/London'",
+    "alarms": "a block is named TYPE/NAME, such as 'slack-webhook/ops'",
+}
 
 
 class Schedule(Settings):
@@ -31,99 +31,80 @@ class Schedule(Settings):
 
     Attributes:
         cron: when the deployment `nightly` runs.
-        timezone: whose clock that is, by its IANA name.
-        alarms: the saved Prefect block that is told of a run that did not go well, as
-            TYPE/NAME; none means that nobody is told.
+        timezone: the time zone of `cron`, by its IANA name.
+        alarms: the saved Prefect block, TYPE/NAME, that is notified of failed, refused
+            and late runs; None: no notifications.
     """
 
     cron: str
     timezone: str
     alarms: str | None
 
-    @field_validator("cron")
+    @field_validator("cron", "timezone", "alarms")
     @classmethod
-    def _is_cron(cls, cron: str) -> str:
-        try:
-            return CronSchedule(cron=cron).cron
-        except ValueError:
-            raise PydanticCustomError(
-                "cron",
-                "cron has five fields, minute, hour, day, month and weekday, such as "
-                "'0 3 * * *'",
-            ) from None
+    def _is_valid(cls, value: str | None, info: ValidationInfo) -> str | None:
+        field = str(info.field_name)
+        if not _follows_rule(field, value):
+            raise PydanticCustomError("schedule", RULES[field])
+        return value
 
-    @field_validator("timezone")
-    @classmethod
-    def _is_timezone(cls, timezone: str) -> str:
-        try:
-            CronSchedule(cron="0 0 * * *", timezone=timezone)
-        except ValueError:
-            raise PydanticCustomError(
-                "timezone", "a time zone has an IANA name, such as 'Europe/London'"
-            ) from None
-        return timezone
 
-    @field_validator("alarms")
-    @classmethod
-    def _is_block(cls, alarms: str | None) -> str | None:
-        if alarms is not None and len([*filter(None, alarms.split("/"))]) != 2:
-            raise PydanticCustomError(
-                "block", "a block is named TYPE/NAME, such as 'slack-webhook/ops'"
-            )
-        return alarms
+def _follows_rule(field: str, value: str | None) -> bool:
+    if field == "alarms":
+        return value is None or bool(re.fullmatch("[^/]+/[^/]+", value))
+    try:
+        CronSchedule.model_validate({"cron": "0 0 * * *", field: value})
+    except ValueError:
+        return False
+    return True
 
 
 def next_run(
     client: SyncPrefectClient, nightly: DeploymentResponse, schedule: Schedule
 ) -> datetime:
-    """Return when the server has planned the next run of the schedule.
+    """Return when the server has planned the next run of `schedule`.
 
     Raises:
-        Unready: it planned none in a while.
+        Unready: it planned none in a minute.
     """
-    deadline = time.monotonic() + SCHEDULER_SECONDS
-    while True:
-        forget(client, nightly, schedule)
-        now = datetime.now(UTC)
-        for run in planned(client, nightly):
-            start = run.next_scheduled_start_time
-            if start and start > now:
-                return _local(start, schedule)
-        if time.monotonic() > deadline:
-            raise Unready(
-                f"The server planned no run in {SCHEDULER_SECONDS} s, and its log says "
-                "why: .schedule/server.log if `make schedule` started it."
-            )
-        time.sleep(POLL_SECONDS)
 
+    def future_run() -> datetime | None:
+        planned = planned_runs(client, nightly, schedule)
+        return min((run for run in planned if run > datetime.now(UTC)), default=None)
 
-def planned(client: SyncPrefectClient, nightly: DeploymentResponse) -> list[FlowRun]:
-    """Return the runs that the clock has planned and that have not begun, in order."""
-    chosen = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[nightly.id]),
-        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"])),
+    if start := poll(future_run, SCHEDULER_SECONDS):
+        return start
+    raise Unready(
+        f"The server planned no run in {SCHEDULER_SECONDS} s, and its log says why: "
+        ".schedule/server.log if `make schedule` started it."
     )
-    by_time = FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
-    runs = client.read_flow_runs(flow_run_filter=chosen, sort=by_time)
-    return [run for run in runs if run.auto_scheduled]
 
 
-def forget(
+def planned_runs(
     client: SyncPrefectClient, nightly: DeploymentResponse, schedule: Schedule
-) -> None:
-    """Delete planned runs that are not of `schedule`.
+) -> list[datetime]:
+    """Return when the planned runs start; delete those that `schedule` doesn't have.
 
-    A server that plans runs while a deployment is changed may go on from what it read
-    before, and leave runs of a schedule that is no more.
+    A server that plans runs while the deployment changes may add runs of the schedule
+    that it read before.
     """
-    for run in planned(client, nightly):
-        start = run.next_scheduled_start_time
-        assert start
-        if not croniter.match(schedule.cron, _local(start, schedule)):
+    chosen = {
+        "deployment_id": {"any_": [nightly.id]},
+        "state": {"name": {"any_": ["Scheduled"]}},
+    }
+    planned = []
+    for run in client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate(chosen)
+    ):
+        if not run.auto_scheduled or run.next_scheduled_start_time is None:
+            continue
+        # Prefect returns Pendulum times until Python 3.12; croniter calls methods of
+        # theirs that are deprecated since Prefect 3.9.
+        start = datetime.fromtimestamp(
+            run.next_scheduled_start_time.timestamp(), ZoneInfo(schedule.timezone)
+        )
+        if croniter.match(schedule.cron, start):
+            planned.append(start)
+        else:
             client.delete_flow_run(run.id)
-
-
-def _local(start: datetime, schedule: Schedule) -> datetime:
-    # Until Python 3.12 Prefect returns Pendulum times, some methods of which, called by
-    # croniter, are deprecated since Prefect 3.9.
-    return datetime.fromtimestamp(start.timestamp(), ZoneInfo(schedule.timezone))
+    return planned

@@ -1,7 +1,11 @@
-"""Programs in the background: at most one of each name, known by a lock, not by a pid.
+"""Background programs of a checkout, at most one of each name.
 
-A program holds the kernel's lock on `.schedule/<name>.json` for as long as it lives, so
-that what the file says is true: after a crash, a `kill -9` or a reboot nobody holds it.
+A program holds the kernel's lock on `.schedule/<name>.json` for as long as it lives.
+The lock, not the PID, says whether it runs: it ends with a crash, a `kill -9` or a
+reboot, and a PID may belong to another process by then.
+
+`prefect server start --background` is not used: it writes its log to a pipe that
+nothing reads, ends with the terminal, and `prefect server stop` trusts the PID.
 """
 
 import fcntl
@@ -14,17 +18,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 POLL_SECONDS = 0.05
+T = TypeVar("T")
 
 
 class Unready(Exception):
-    """Something could not be started or stopped; the message is one sentence."""
+    """A program or schedule can't be started or stopped; the message is a sentence."""
 
 
-class Noted(NamedTuple):
-    """What is known of a program that runs: its process, and of what it was started."""
+class Record(NamedTuple):
+    """A running program: its PID, and the folder and environment it started from."""
 
     pid: int
     folder: str
@@ -40,20 +45,21 @@ class Background:
         self.log = root / ".schedule" / f"{name}.log"
         self._file = root / ".schedule" / f"{name}.json"
 
-    def running(self) -> bool:
-        """Return whether the program runs."""
-        return self._noted() is not None
+    def running(self) -> Record | None:
+        """Return the record of the program, or None if it doesn't run."""
+        try:
+            with self._file.open("r+", encoding="utf-8") as file:
+                return None if _try_lock(file) else Record(**json.load(file))
+        except FileNotFoundError:
+            return None
 
     def outdated(self) -> bool:
-        """Return whether it runs, but of a place or an environment that is gone.
-
-        Then its files are other ones than those it began with, or none.
-        """
-        noted = self._noted()
-        return noted is not None and noted[1:] != (str(self.root), _environment())
+        """Return whether the program runs from a folder or environment that is gone."""
+        record = self.running()
+        return record is not None and record[1:] != (str(self.root), _environment())
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
-        """Start the program in a session of its own, its output in its log.
+        """Start the program in a session of its own; write its output to its log.
 
         Raises:
             Unready: it runs already.
@@ -73,73 +79,64 @@ class Background:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    # It holds the lock from here on; no child of its own inherits it.
+                    # It inherits the lock; its own children don't.
                     pass_fds=[file.fileno()],
                 )
             file.truncate(0)
-            noted = Noted(process.pid, str(self.root), _environment())
-            json.dump(noted._asdict(), file)
+            record = Record(process.pid, str(self.root), _environment())
+            json.dump(record._asdict(), file)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until the program is ready.
 
         Raises:
-            Unready: it ended, or was not ready in time; with its log's last line.
+            Unready: it ended, or was not ready in time; with the last line of its log.
         """
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if not self.running():
-                raise Unready(f"The {self.name} ended at once: {self._last_words()}")
-            if time.monotonic() > deadline:
-                raise Unready(
-                    f"The {self.name} was not ready after {seconds:g} s: "
-                    f"{self._last_words()}"
-                )
-            time.sleep(POLL_SECONDS)
+        poll(lambda: ready() or not self.running(), seconds)
+        if not ready():
+            late = f"was not ready after {seconds:g} s"
+            fault = late if self.running() else "ended at once"
+            raise Unready(f"The {self.name} {fault}: {self._last_line()}")
 
     def stop(self, seconds: float) -> bool:
-        """End the program: ask, wait, kill. Return whether it ran."""
-        ran = False
-        for attempt in (signal.SIGTERM, signal.SIGKILL):
-            # Whoever holds the lock is the process of this number.
-            if (noted := self._noted()) is None:
-                return ran
-            ran = True
-            with suppress(ProcessLookupError):
-                os.kill(noted.pid, attempt)
-            deadline = time.monotonic() + seconds
-            while self.running() and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+        """End the program, by SIGKILL if SIGTERM does not; return whether it ran."""
+        ran = self.running() is not None
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            # The process that holds the lock has the recorded PID.
+            if record := self.running():
+                with suppress(ProcessLookupError):
+                    os.kill(record.pid, number)
+            poll(lambda: not self.running(), seconds)
         return ran
 
-    def _noted(self) -> Noted | None:
-        """Return what is known of the program, if it runs."""
-        try:
-            with self._file.open("r+", encoding="utf-8") as file:
-                return None if _try_lock(file) else Noted(**json.load(file))
-        except FileNotFoundError:
-            return None
-
-    def _last_words(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return f"{said[-1] if said else 'it said nothing.'} (See {self.log}.)"
+    def _last_line(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        printed = [line.strip() for line in lines if line.strip()]
+        return f"{printed[-1] if printed else 'its log is empty.'} (See {self.log}.)"
 
 
-def _environment() -> str:
-    """Return what changes whenever the virtual environment is made anew."""
-    made = Path(sys.prefix, "pyvenv.cfg")
-    return f"{sys.prefix} {made.stat().st_mtime_ns if made.exists() else ''}"
+def poll(condition: Callable[[], T], seconds: float) -> T:
+    """Wait until `condition` is true, for `seconds` at most; return its last value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return value
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
+def exclusive(root: Path) -> Iterator[None]:
     """Wait until no other command starts or stops programs of this checkout."""
     folder = root / ".schedule"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _environment() -> str:
+    """Return a text that changes when the virtual environment is made again."""
+    config = Path(sys.prefix, "pyvenv.cfg")
+    return f"{sys.prefix} {config.stat().st_mtime_ns if config.exists() else ''}"
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -1,7 +1,7 @@
 """The deployments of prefect.yaml: what they record, and how a run of one starts.
 
-`prefect deploy --all` asks `describe` for what params.yaml says and where the checkout
-is; each run of a deployment first goes there by `enter`.
+`prefect deploy --all` calls `describe` for the schedule in params.yaml and the folder
+of the checkout; each run of a deployment first changes to that folder by `enter`.
 """
 
 import hashlib
@@ -13,14 +13,12 @@ from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    DeploymentFilter,
     FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
+    WorkPoolFilter,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.states import Failed
 
@@ -29,16 +27,11 @@ from flows.deploy.daemons import Unready
 from tasks.runtime.params import load
 
 POOL = "mnist-sgd"
-NIGHTLY = "mnist-sgd/nightly"
-NAMES = (NIGHTLY, "mnist-sgd/on-demand", "predict/batch", "rollback/rollback")
-# What a deployment takes from the checkout when it is made, and not at every run.
-RECORDED = (
-    "prefect.yaml",
-    "flows/pipeline.py",
-    "flows/predict.py",
-    "flows/rollback.py",
-)
-UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+NIGHTLY = "nightly"
+NAMES = (NIGHTLY, "on-demand", "batch", "rollback")
+# The files from which a deployment copies something when it is made.
+FLOWS = ("flows/pipeline.py", "flows/predict.py", "flows/rollback.py")
+RECORDED = ("prefect.yaml", *FLOWS)
 
 
 def describe() -> dict[str, str]:
@@ -46,125 +39,94 @@ def describe() -> dict[str, str]:
 
     Returns:
         `folder`, `cron` and `timezone`, and as `version` a hash of everything that is
-        recorded, so that a deployment says whether it is up to date.
+        recorded, which shows whether a deployment is up to date.
 
     Raises:
-        BadInput: params.yaml has no schedule that can be used.
+        BadInput: `schedule` in params.yaml is missing or invalid.
     """
     root = Path.cwd().resolve()
     schedule = load("schedule", Schedule, root / "params.yaml")
-    says = {
-        "folder": str(root),
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-    }
+    recorded = {"folder": str(root), **schedule.model_dump(exclude={"alarms"})}
     contents = [(root / name).read_bytes() for name in RECORDED]
-    digest = hashlib.sha256(repr((says, contents)).encode())
-    return says | {"version": digest.hexdigest()[:12]}
+    digest = hashlib.sha256(repr((recorded, contents)).encode())
+    return recorded | {"version": digest.hexdigest()[:12]}
 
 
 def enter(folder: str) -> dict[str, str]:
-    """Go to the checkout that a deployment was made from, when one of its runs starts.
+    """Change to the checkout that a deployment was made from, when a run of it starts.
 
     Raises:
-        FileNotFoundError: it is not there any more; the run's log and state say so.
+        FileNotFoundError: the checkout is missing; the run's log and state say so.
     """
-    if not Path(folder, "prefect.yaml").is_file():
+    if not Path(folder, "prefect.yaml").exists():
         sentence = (
             f"There is no checkout in {folder} any more; if it was moved, deploy it "
-            "again with `make schedule` in its new place."
+            "again with `make schedule` in its new folder."
         )
-        _give_up(os.environ["PREFECT__FLOW_RUN_ID"], sentence)
+        run = os.environ["PREFECT__FLOW_RUN_ID"]
+        names = {"flow_run_id": run, "flow_run_name": run}
+        get_logger("prefect.flow_runs").error(sentence, extra=names)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run, Failed(message=sentence))
         raise FileNotFoundError(sentence)
     os.chdir(folder)
     return {"directory": folder}
 
 
-def _give_up(flow_run: str, sentence: str) -> None:
-    """Say in a run's log and state why it can't start."""
-    run = {"flow_run_id": flow_run, "flow_run_name": flow_run}
-    get_logger("prefect.flow_runs").error(sentence, extra=run)
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(flow_run, Failed(message=sentence))
-
-
-def existing(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
-    """Return those of this project's deployments that the server has, by name."""
-    found = {}
-    for name in NAMES:
-        try:
-            found[name] = client.read_deployment_by_name(name)
-        except ObjectNotFound:
-            continue
-    return found
-
-
-def current(found: dict[str, DeploymentResponse], version: str) -> bool:
-    """Return whether all deployments are there, up to date and not paused."""
-    active = all(
-        one.version == version
-        and not one.paused
-        and all(schedule.active for schedule in one.schedules)
-        for one in found.values()
+def existing(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Return those of this project's deployments that the server has."""
+    ours, pool = {"name": {"any_": NAMES}}, {"name": {"any_": [POOL]}}
+    return client.read_deployments(
+        deployment_filter=DeploymentFilter.model_validate(ours),
+        work_pool_filter=WorkPoolFilter.model_validate(pool),
     )
-    return active and found.keys() == set(NAMES)
+
+
+def up_to_date(found: Iterable[DeploymentResponse], version: str) -> bool:
+    """Return whether all deployments exist with this version and none is paused."""
+    return {
+        deployment.name
+        for deployment in found
+        if deployment.version == version
+        and not deployment.paused
+        and all(schedule.active for schedule in deployment.schedules)
+    } == set(NAMES)
 
 
 def folder(deployment: DeploymentResponse) -> str | None:
-    """Return the folder that a deployment points to, if it is of this kind."""
+    """Return the folder that a deployment points to, or None if it has no such step."""
     steps = [values for step in deployment.pull_steps or [] for values in step.values()]
     return next((values["folder"] for values in steps if "folder" in values), None)
 
 
 def deploy(root: Path, url: str) -> None:
-    """Make the deployments of prefect.yaml on the server at `url`, or renew them.
+    """Create or update the deployments of prefect.yaml on the server at `url`.
 
     Raises:
-        Unready: Prefect refuses them; its last words are in the message.
+        Unready: Prefect refuses them; the message has the last line that it printed.
     """
     ended = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=root,
-        # Without it, Prefect would start a server of its own beside the other.
-        env=dict(os.environ) | {"PREFECT_API_URL": url},
+        # Without the address, Prefect would start a second server.
+        env={**os.environ, "PREFECT_API_URL": url},
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     if ended.returncode:
-        lines = [line.strip() for line in ended.stdout.split("\n") if line.strip()]
+        lines = [line.strip() for line in ended.stdout.splitlines() if line.strip()]
         raise Unready(f"`prefect deploy --all` failed: {lines[-1]}")
 
 
-def under_way(
-    client: SyncPrefectClient, found: Iterable[DeploymentResponse]
-) -> list[FlowRun]:
-    """Return the runs of deployments that have begun and not ended."""
-    return _runs(client, found, UNDER_WAY)
-
-
-def waiting(
-    client: SyncPrefectClient, found: Iterable[DeploymentResponse]
-) -> list[FlowRun]:
-    """Return the runs of deployments that have not begun."""
-    return _runs(client, found, [StateType.SCHEDULED])
-
-
-def _runs(
+def runs(
     client: SyncPrefectClient,
     found: Iterable[DeploymentResponse],
-    types: list[StateType],
+    states: Iterable[StateType],
 ) -> list[FlowRun]:
-    ids = [one.id for one in found]
-    chosen = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=ids),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
-    )
-    return client.read_flow_runs(flow_run_filter=chosen) if ids else []
-
-
-def put(client: SyncPrefectClient, runs: Iterable[FlowRun], state: State[None]) -> None:
-    """Give runs a state, whatever the one they are in."""
-    for run in runs:
-        client.set_flow_run_state(run.id, state, force=True)
+    """Return the runs of deployments that are in one of these states."""
+    ids = [deployment.id for deployment in found]
+    chosen = {"deployment_id": {"any_": ids}, "state": {"type": {"any_": [*states]}}}
+    flow_runs = FlowRunFilter.model_validate(chosen)
+    return client.read_flow_runs(flow_run_filter=flow_runs) if ids else []

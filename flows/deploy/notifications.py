@@ -1,7 +1,7 @@
-"""Alarms: a Prefect automation that tells a notification block of runs gone wrong.
+"""Alarms: a Prefect automation that sends a notification of each run that went wrong.
 
-The block is the operator's own, saved in Prefect, which alone holds its secrets; here
-it is only named. No block named, no automation, nothing sent.
+The notification block is the operator's, saved in Prefect, which alone holds its
+secrets; here it is only named. Without a name nothing is sent.
 """
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -16,14 +16,14 @@ from flows.deploy.daemons import Unready
 
 NAME = "mnist-sgd alarms"
 FLOWS = ["mnist-sgd", "predict", "rollback"]
-# The names of states, not their types: `Refused` is of the type Completed.
+# The names of states, not their types: `Refused` has the type Completed.
 STATES = ["Failed", "Crashed", "TimedOut", "Refused", "Late"]
 
 SUBJECT = """\
 {%- set state = event.resource['prefect.state-name'] -%}
 {{ flow.name }}: run {{ flow_run.name }} \
 {{ 'has not started' if state == 'Late' else 'ended as ' ~ state }}"""
-# What a state means, for someone who was woken up. A state's message follows.
+# Explains the state to a reader who was woken up, then quotes its message.
 BODY = """\
 {%- set state = event.resource['prefect.state-name'] -%}
 Run {{ flow_run.name }} of {{ flow.name }}
@@ -34,72 +34,74 @@ either other runs are under way, or no worker is running; `make schedule` starts
 {%- elif state == 'Refused' %} was refused: the new model did not pass the gate, \
 and the champion stays in use.
 {%- elif state == 'Crashed' %} crashed: its process ended before the run did.
-{%- elif state == 'TimedOut' %} took longer than it may, and was stopped.
+{%- elif state == 'TimedOut' %} exceeded its time limit and was stopped.
 {%- else %} failed.
 {%- endif %}
 {%- if event.resource['prefect.state-message'] %}
-It says: {{ event.resource['prefect.state-message'] }}
+Message: {{ event.resource['prefect.state-message'] }}
 {%- endif %}
-Its page: {{ flow_run | ui_url or 'PAGES' ~ flow_run.id }}
+Page: {{ flow_run | ui_url or 'PAGES' ~ flow_run.id }}
 """
 
 
-def block(client: SyncPrefectClient, name: str | None) -> BlockDocument | None:
-    """Return the saved block that `name`, TYPE/NAME, stands for.
+def notification_block(
+    client: SyncPrefectClient, name: str | None
+) -> BlockDocument | None:
+    """Return the saved block with the name TYPE/NAME.
 
     Raises:
-        Unready: there is no such block, or it can't notify anybody.
+        Unready: there is no such block, or it can't send notifications.
     """
     if name is None:
         return None
-    kind, _, saved = name.partition("/")
+    block_type, _, saved = name.partition("/")
     try:
-        found = client.read_block_document_by_name(saved, kind, include_secrets=False)
+        block = client.read_block_document_by_name(
+            saved, block_type, include_secrets=False
+        )
     except ObjectNotFound:
         page = f"{get_current_settings().ui_url}/blocks/catalog"
         raise Unready(
-            f"Prefect has no block {name!r}, which params.yaml names in "
-            f"`schedule.alarms`; create it at {page}, or write null there for none."
+            f"Prefect has no block {name!r}, the value of `schedule.alarms` in "
+            f"params.yaml; create it at {page}, or write null for none."
         ) from None
-    schema = found.block_schema
+    schema = block.block_schema
     if schema is None or "notify" not in schema.capabilities:
         raise Unready(
-            f"The block {name!r}, which params.yaml names in `schedule.alarms`, can't "
-            "notify anybody; name one such as slack-webhook, custom-webhook or "
-            "sendgrid-email."
+            f"The block {name!r}, the value of `schedule.alarms` in params.yaml, can't "
+            "send notifications; name one that can, such as slack-webhook, "
+            "custom-webhook or sendgrid-email."
         )
-    return found
+    return block
 
 
-def put(client: SyncPrefectClient, block: BlockDocument | None) -> None:
-    """Send alarms to `block` from now on, and nowhere else; nowhere at all if None."""
+def send_to(client: SyncPrefectClient, block: BlockDocument | None) -> None:
+    """Send alarms to `block` from now on, and nowhere else; stop sending if None."""
     found = client.read_automations_by_name(NAME)
-    keep = found[:1] if block else []
-    for other in found[len(keep) :]:
-        client.delete_automation(other.id)
-    if block:
-        wanted = _automation(block)
-        if keep:
-            client.update_automation(keep[0].id, wanted)
-        else:
-            client.create_automation(wanted)
+    if block and found:
+        client.update_automation(found[0].id, _automation(block))
+    elif block:
+        client.create_automation(_automation(block))
+    else:
+        for automation in found:
+            client.delete_automation(automation.id)
 
 
 def _automation(block: BlockDocument) -> AutomationCore:
-    # A server knows the address of its own UI only where PREFECT_UI_URL says it.
+    # A server knows the address of its own UI only from PREFECT_UI_URL.
     pages = f"{get_current_settings().ui_url}/runs/flow-run/"
-    of_our_flows: dict[str, str | list[str]] = {
+    our_flows: dict[str, str | list[str]] = {
         "prefect.resource.role": "flow",
         "prefect.resource.name": list(FLOWS),
     }
     return AutomationCore(
         name=NAME,
-        description="Says when a run went wrong; made and removed by `make schedule`.",
+        description="Reports runs that went wrong; `make schedule` manages it.",
         trigger=EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in STATES},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(of_our_flows),
-            # Each event of each run by itself.
+            match_related=ResourceSpecification(our_flows),
+            # One notification for each event of each run.
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
             threshold=1,

@@ -3,36 +3,38 @@
 import os
 import socket
 import sys
-import time
 from datetime import UTC, datetime
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.settings import get_current_settings
 
-from flows.deploy import prefect_api
-from flows.deploy.daemons import POLL_SECONDS, Background, Unready
+from flows.command_line import ROOT
+from flows.deploy.daemons import Background, Unready, poll
 from flows.deploy.deployments import NAMES, POOL
 from prefect_dvc import DvcProject
+from prefect_dvc.server import answers, local_url
 
-ROOT = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
-# One run of each deployment at a time; several wait in the checkout for each other.
-MOST_RUNS = len(NAMES)
-# The first start in a new home makes the database; on a busy machine that takes long.
+# The first start in a new home creates the database, slowly on a busy machine.
 SERVER_SECONDS = 120
 WORKER_SECONDS = 60
 STOP_SECONDS = 15
-# A server at work may be slow to answer.
+# A busy server may be slow to answer.
 BUSY_SECONDS = 10
 
 SERVER = Background(ROOT, "server")
 WORKER = Background(ROOT, "worker")
 
 
+def address() -> str:
+    """Return the URL of the API in the settings, or of a server on this machine."""
+    return get_current_settings().api.url or local_url()
+
+
 def stop_outdated() -> None:
-    """Stop what runs of a checkout before its move, or of a replaced environment.
+    """Stop programs that started before the checkout moved or its environment changed.
 
     Raises:
         Unready: a run is under way, which would be lost.
@@ -41,67 +43,80 @@ def stop_outdated() -> None:
         if program.outdated():
             if DvcProject(ROOT).running:
                 raise Unready(
-                    f"The {program.name} must be started again, because the checkout "
-                    "or its environment has changed, but a run is under way; type "
-                    "this again when it has ended."
+                    f"The {program.name} must restart, because the checkout or its "
+                    "environment has changed, but a run is under way; try again when "
+                    "it has ended."
                 )
             program.stop(STOP_SECONDS)
 
 
 def start_server(url: str) -> None:
-    """Let a server answer at `url`: start it here if there is none.
+    """Start a server on this machine, unless one answers at `url`.
 
     Raises:
-        Unready: it is elsewhere, or something is in its way.
+        Unready: `url` is on another machine, its port is taken, or the server fails.
     """
-    if prefect_api.answers(url):
+    if answers(url):
         return
-    if not prefect_api.is_local(url):
+    if not _is_local(url):
         raise Unready(
-            f"The Prefect server at {url} does not answer; start it, or name another "
-            "in PREFECT_API_URL, or none to have one here."
+            f"The Prefect server at {url} does not answer; start it, or set "
+            "PREFECT_API_URL to another, or unset it to have one here."
+        )
+    if not SERVER.running() and _is_taken(url):
+        if poll(lambda: answers(url), BUSY_SECONDS):
+            return
+        raise Unready(
+            f"Port {urlsplit(url).port} is taken by a program that is not a Prefect "
+            "server; end it, or choose another port: "
+            "`PREFECT_SERVER_API_PORT=4201 make schedule`."
         )
     if not SERVER.running():
-        _refuse_taken_port(url)
-        SERVER.start([*PREFECT, "server", "start"], dict(os.environ))
-    SERVER.wait_until(lambda: prefect_api.answers(url), SERVER_SECONDS)
-
-
-def _refuse_taken_port(url: str) -> None:
-    deadline = time.monotonic() + BUSY_SECONDS
-    while prefect_api.taken(url) and not prefect_api.answers(url):
-        if time.monotonic() > deadline:
-            port = get_current_settings().server.api.port
-            raise Unready(
-                f"Port {port} is taken by a program that is no Prefect server; end it, "
-                "or choose another: `PREFECT_SERVER_API_PORT=4201 make schedule`."
-            )
-        time.sleep(POLL_SECONDS)
+        SERVER.start([*PREFECT, "server", "start"], os.environ)
+    SERVER.wait_until(lambda: answers(url), SERVER_SECONDS)
 
 
 def start_worker(client: SyncPrefectClient, url: str) -> None:
-    """Start the checkout's one worker, if it does not run.
+    """Start this checkout's one worker, unless it runs.
 
     Raises:
-        Unready: it ended at once; with its log's last line.
+        Unready: it ended at once, or polled no work; with the last line of its log.
     """
     if WORKER.running():
         return
     name = socket.gethostname()
-    limit = ["--limit", str(MOST_RUNS), "--name", name]
-    asked = datetime.now(UTC)
+    started = datetime.now(UTC)
 
     def polls() -> bool:
         online = WorkerFilter(status=WorkerFilterStatus(any_=["ONLINE"]))
         return any(
             worker.name == name
             and worker.last_heartbeat_time is not None
-            and worker.last_heartbeat_time > asked
+            and worker.last_heartbeat_time > started
             for worker in client.read_workers_for_work_pool(POOL, worker_filter=online)
         )
 
+    # One run of each deployment at a time: they wait in the checkout for each other.
+    options = ["--pool", POOL, "--limit", str(len(NAMES)), "--name", name]
     WORKER.start(
-        [*PREFECT, "worker", "start", "--pool", POOL, *limit],
-        dict(os.environ) | {"PREFECT_API_URL": url},
+        [*PREFECT, "worker", "start", *options],
+        {**os.environ, "PREFECT_API_URL": url},
     )
     WORKER.wait_until(polls, WORKER_SECONDS)
+
+
+def _is_local(url: str) -> bool:
+    """Return whether a server started on this machine would have the URL `url`."""
+    local, wanted = urlsplit(local_url()), urlsplit(url)
+    same_host = wanted.hostname in {local.hostname, "localhost", "127.0.0.1"}
+    return same_host and local.port == wanted.port
+
+
+def _is_taken(url: str) -> bool:
+    """Return whether any program listens on the port of `url`."""
+    wanted = urlsplit(url)
+    try:
+        socket.create_connection((wanted.hostname, wanted.port), 1).close()
+    except OSError:
+        return False
+    return True

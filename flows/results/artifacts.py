@@ -1,15 +1,11 @@
-"""What the run page in the Prefect UI shows of a finished run."""
+"""The artifacts of a finished run, which its page in the Prefect UI shows."""
 
 import base64
 import json
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import (
-    Artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import Artifact, create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from prefect_dvc import retry_connection
@@ -26,25 +22,23 @@ FIGURES = ("predictions", "loss", "weights", "confusion")
 
 @retry_connection
 def publish(root: Path) -> None:
-    """Show the table of the metrics, and the figures, of the checkout at `root`.
-
-    What no stage has made yet is left out.
-    """
-    path = root / "reports" / "metrics.json"
-    if not path.exists():
+    """Show the metrics and figures of the checkout at `root`, as far as they exist."""
+    reports = root / "reports"
+    if not (reports / "metrics.json").exists():
         return
     try:
-        metrics = metrics_file.read(path)
+        metrics = metrics_file.read(reports / "metrics.json")
     except BadInput as error:
-        get_run_logger().warning("Nothing is shown: %s", error)
+        get_run_logger().warning("No metrics are shown: %s", error)
         return
-    create_table_artifact(
-        changed(table(metrics), _last()), key=TABLE_KEY, description=headline(metrics)
-    )
-    folder = root / "reports" / "figures"
-    figures = [path for name in FIGURES if (path := folder / f"{name}.svg").exists()]
+    last = getattr(Artifact.get(TABLE_KEY), "data", None)
+    rows = with_change(table(metrics), last)
+    create_table_artifact(rows, key=TABLE_KEY, description=headline(metrics))
+    figures = [reports / "figures" / f"{name}.svg" for name in FIGURES]
     create_markdown_artifact(
-        page(metrics, figures), key=PAGE_KEY, description=headline(metrics)
+        page(metrics, [figure for figure in figures if figure.exists()]),
+        key=PAGE_KEY,
+        description=headline(metrics),
     )
 
 
@@ -56,46 +50,32 @@ def show_card(root: Path) -> None:
         create_markdown_artifact(
             path.read_text(encoding="utf-8"),
             key=CARD_KEY,
-            description="The champion: the model that passed the gate last.",
+            description="The champion: the last model that passed the gate.",
         )
 
 
-def changed(rows: list[Row], before: list[Row]) -> list[Row]:
-    """Return `rows` with the change of each accuracy since the table `before`."""
-    accuracies = {row["model"]: float(row["accuracy"]) for row in before}
+def with_change(rows: list[Row], last: Any) -> list[Row]:
+    """Return `rows` with the change of each accuracy since the table `last`.
+
+    Args:
+        rows: of the metrics' table.
+        last: the JSON text of the last table with this key. Servers are shared, so it
+            may come from another project; then every row is new.
+    """
+    try:
+        before = {row["model"]: float(row["accuracy"]) for row in json.loads(last)}
+    except (LookupError, RecursionError, TypeError, ValueError):
+        before = {}
     return [
-        {
-            **row,
-            "change": _difference(float(row["accuracy"]), accuracies.get(row["model"])),
-        }
+        {**row, "change": _change(float(row["accuracy"]), before.get(row["model"]))}
         for row in rows
     ]
 
 
-def _difference(now: float, before: float | None) -> str:
+def _change(now: float, before: float | None) -> str:
     if before is None:
         return "new"
     return f"{now - before:+.4f}" if now != before else "none"
-
-
-def _last() -> list[Row]:
-    """Return the table of the last run that showed one."""
-    return _rows(getattr(Artifact.get(TABLE_KEY), "data", None))
-
-
-def _rows(data: Any) -> list[Row]:
-    """Return what `changed` needs of a table; none if another project made it.
-
-    A server is shared, and the key a common word.
-    """
-    try:
-        rows = json.loads(data)
-        return [
-            {"model": str(row["model"]), "accuracy": f"{float(row['accuracy'])}"}
-            for row in rows
-        ]
-    except (LookupError, RecursionError, TypeError, ValueError):
-        return []
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -103,33 +83,28 @@ def headline(metrics: dict[str, Any]) -> str:
     test = metrics["test"]
     return (
         f"Best on validation: {metrics['best']}; its accuracy on the test set is "
-        f"{test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f} to "
-        f"{test['accuracy_high']:.4f})."
+        f"{test['accuracy']:.4f} (95 % interval {_interval(test)})."
     )
 
 
 def table(metrics: dict[str, Any]) -> list[Row]:
-    """Return a row a model, and one for the test set."""
-    rows = {
-        **{name: splits["valid"] for name, splits in metrics["models"].items()},
-        f"{metrics['best']}, on the test set": metrics["test"],
-    }
+    """Return a row for each model, and one for the test set."""
+    rows = {name: splits["valid"] for name, splits in metrics["models"].items()}
+    rows[f"{metrics['best']}, on the test set"] = metrics["test"]
     return [
         {
             "model": name,
             "accuracy": f"{scores['accuracy']:.4f}",
-            "95 % interval": (
-                f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
-            ),
+            "95 % interval": _interval(scores),
             "log loss": f"{scores['log_loss']:.4f}",
-            **{
-                key.upper(): f"{scores[key]:.4f}"
-                for key in ("rmse", "mae")
-                if key in scores
-            },
+            **{k.upper(): f"{scores[k]:.4f}" for k in ("rmse", "mae") if k in scores},
         }
         for name, scores in rows.items()
     ]
+
+
+def _interval(scores: dict[str, float]) -> str:
+    return f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -139,7 +114,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def page(metrics: dict[str, Any], figures: list[Path]) -> str:
-    """Return the metrics and the figures as one markdown text, images inside."""
+    """Return the metrics and the figures as one markdown text with embedded images."""
     rows = table(metrics)
     lines = [markdown([list(rows[0]), *(list(row.values()) for row in rows)])]
     for figure in figures:

@@ -1,16 +1,15 @@
-"""Run an experiment in the current flow run.
+"""Run an experiment, a DVC project in a folder of `experiments/`, in the current flow.
 
-An experiment is a DVC project of its own in a folder of `experiments/`: see the README
-there. Each of its stages becomes a task, as in the pipeline.
+Each of its stages becomes a task, as in the pipeline; see the README there.
 """
 
 from pathlib import Path
 
+from flows.command_line import ROOT
 from prefect_dvc import DvcProject, RunResult
 from tasks.runtime.params import BadInput, load
 from tasks.training.settings import Train
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ROOT / "experiments" / "seeds"
 SWEEP = ROOT / "experiments" / "sweep"
 
@@ -27,6 +26,6 @@ def run(folder: Path) -> RunResult:
             "data/normalized is missing; run the pipeline first: `make run` or "
             "`dvc repro`."
         )
-    # The names of the variants become words of shell commands.
+    # Names of variants become words of shell commands, so they are validated first.
     load("train", Train, ROOT / "params.yaml")
     return DvcProject(folder).run(keep_going=True)

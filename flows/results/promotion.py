@@ -1,7 +1,7 @@
-"""The gate, as a task after the stages: the champion stays, or the best replaces it.
+"""The gate, a task after the stages: the best model replaces the champion, or doesn't.
 
-It is no stage of dvc.yaml, for a champion is no function of this run's inputs: the same
-model may be promoted today and refused tomorrow. Twice in a row it changes nothing.
+It is not a stage of dvc.yaml, because a champion is not a function of the run's inputs:
+the same model may be promoted today and refused tomorrow. Repeating it changes nothing.
 """
 
 from pathlib import Path
@@ -9,83 +9,74 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.results import remote
-from prefect_dvc import CommandFailed, Commands, Stopped
+from flows.results.run_state import errors_as_states
+from prefect_dvc import CommandFailed, Commands
 from tasks.evaluation import metrics_file
 from tasks.registry import champions
-from tasks.registry.champions import Record
+from tasks.runtime import files
 from tasks.runtime.cli import describe_system_error
 from tasks.runtime.params import BadInput
 
 NAME = "promote"
-DESCRIPTION = "Make the best model the champion, if it is better: see the gate's rules."
+DESCRIPTION = "Make the best model the champion, if it passes the gate."
 COMMAND = ["python", "-m", "tasks.promote"]
-# `REFUSED` of tasks.promote, which is not imported here: it takes scikit-learn along.
+# `REFUSED` of tasks.promote, which would import scikit-learn.
 REFUSED = 3
 
 
+@errors_as_states
 def promote(commands: Commands) -> State[Any]:
-    """Be the body of the gate's task; the checkout is the current directory."""
+    """Compare the best model with the champion; the checkout is the current folder."""
     try:
-        if champion := champions.settled(_best()):
+        if champion := champions.settled(_best_model()):
             return Completed(
                 name="Cached", message=f"{champion.model} is the champion already."
             )
-        champion = champions.current()
-        lost = champion is not None and not _recovered(champion)
-        return _compare(commands, [*COMMAND, *["--lost"] * lost])
-    except Stopped:
-        return Failed(name="Stopped", message="promote was stopped with the flow.")
-    except (BadInput, remote.RemoteError) as error:
-        return Failed(message=str(error))
-    except OSError as error:
-        return Failed(message=describe_system_error(error))
-
-
-def to_push() -> list[str]:
-    """Return the MD5 of the champion's file; none before the first."""
-    try:
-        record = champions.current()
-    except BadInput:
-        return []  # that the history can't be read is for the gate to say
-    return [record.md5] if record else []
-
-
-def _best() -> bytes:
-    """Return the content of the candidate's file."""
-    best = metrics_file.read(Path("reports/metrics.json"))["best"]
-    return Path(f"models/{best}.safetensors").read_bytes()
-
-
-def _recovered(champion: Record) -> bool:
-    """Return whether the champion's file is there, or could be got from DVC."""
-    try:
-        recover(champion)
-    except remote.Missing as reason:
-        get_run_logger().warning("%s It is held to its record.", reason)
-        return False
-    return True
-
-
-def recover(champion: Record) -> None:
-    """Get the champion's file from DVC's cache or remote, if it is not there.
-
-    Raises:
-        RemoteError: neither has it, or the remote can't be used.
-    """
-    if not champions.has_model(champion):
-        remote.fetch_object(Path(), champion.md5, champions.FILE)
-        get_run_logger().info("The champion's file came back from DVC.")
-
-
-def _compare(commands: Commands, command: list[str]) -> State[Any]:
-    """Compare the candidate with the champion, in a process of its own."""
-    try:
-        lines = commands.run(command)
+        lost = [] if restore_champion() else ["--lost"]
+        lines = commands.run([*COMMAND, *lost])
     except CommandFailed as failure:
         if failure.status == REFUSED:
             return Completed(name="Refused", message=failure.reason)
-        return Failed(message=failure.reason)
+        raise
+    except OSError as error:
+        raise BadInput(describe_system_error(error)) from error
     return Completed(name="Promoted", message=lines[-1])
+
+
+def champion_md5() -> list[str]:
+    """Return the MD5 of the champion's file; empty before the first champion."""
+    try:
+        record = champions.current()
+    except BadInput:
+        return []  # the gate reports a history that can't be read
+    return [record.md5] if record else []
+
+
+def restore_champion() -> bool:
+    """Restore the champion's file from DVC's cache or remote, if it is missing.
+
+    Returns:
+        False if neither has it.
+
+    Raises:
+        RemoteError: the remote can't be used.
+    """
+    champion = champions.current()
+    if champion is None or champions.has_model(champion):
+        return True
+    try:
+        model = remote.fetch_object(Path(), champion.md5)
+    except remote.MissingFile as reason:
+        get_run_logger().warning("The champion is not available: %s", reason)
+        return False
+    files.write_bytes(champions.FILE, model)
+    get_run_logger().info("The champion's file was restored from DVC.")
+    return True
+
+
+def _best_model() -> bytes:
+    best = metrics_file.read(Path("reports/metrics.json"))["best"]
+    return Path(f"models/{best}.safetensors").read_bytes()

@@ -1,12 +1,13 @@
 """The last task of a flow: `dvc push`, to DVC's default remote.
 
-A run that can't push has made its results all the same: the task is red and says why,
-and the flow ends Completed, unless it was told to push `always`.
+A run whose push fails has its results all the same: the task fails and says why, and
+the flow ends Completed, unless it must push `always`.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,26 +15,25 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows.results.redact import masked
-from flows.results.remote import NoDefault, configuration
-from prefect_dvc import CommandFailed, Commands, ProjectRun, Stopped, TimedOut
+from flows.results.remote import RemoteError, configuration, masked
+from flows.results.run_state import errors_as_states
+from prefect_dvc import CommandFailed, Commands, ProjectRun, TimedOut
 
-NAME = "push"
 DESCRIPTION = "Copy the results to DVC's default remote."
 When = Literal["auto", "never", "always"]
 
-# As for the download in dvc.yaml: a network that comes back mostly does so soon. What
-# was pushed before a failure need not be pushed again.
+# As for the download in dvc.yaml: networks mostly recover soon. A retry skips the files
+# that were pushed before.
 RETRY_DELAY_SECONDS = [5.0, 25.0]
-# As long as the longest stage may take: some clients wait for an answer for ever.
+# As long as the longest stage may take; some clients wait for an answer forever.
 TIMEOUT_SECONDS = 3600.0
 
-# How DVC begins the lines that say why it fails.
+# DVC prefixes the lines that say why it fails.
 ERROR = "ERROR: "
 UNEXPECTED = "unexpected error - "
-# With this one it does not fail, but leaves out what the next clone will look for.
+# DVC only warns of files that it can't push, which the next clone will need.
 INCOMPLETE = "WARNING: Some of the cache files do not exist"
-# What is wrong in the configuration or the environment is wrong the next time too.
+# Errors in the configuration or the environment, which no retry removes.
 FINAL = (
     "config file error",
     "configuration error",
@@ -42,127 +42,114 @@ FINAL = (
 )
 
 
+@dataclass
 class Pusher:
-    """What is pushed of the checkout at `root`, and when.
+    """Pushes the results of a run, if it should.
 
-    Args:
+    Attributes:
         root: the folder with `.dvc/`, and the current directory.
-        when: `auto`: if DVC has a default remote; `never`; or `always`, with which a
-            run fails that can't push.
-        targets: stages, to push their outputs and those they need; none means all.
-        champions: asked when all else is pushed for the md5 of files in DVC's cache to
-            be pushed too, which dvc.lock need not name.
+        when: `auto`: if DVC has a default remote; `never`; or `always`: a run that
+            can't push fails.
+        targets: stages, to push their outputs and those they need; empty: all.
+        champions: returns the MD5 of more files in DVC's cache, which dvc.lock may not
+            name; called after everything else is pushed.
 
     Raises:
-        NoDefault: it is to be done always, and DVC has no default remote.
-        Unreachable: DVC's configuration can't be read.
+        RemoteError: `when` is `always` and DVC has no default remote, or DVC's
+            configuration can't be read.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        when: When,
-        targets: list[str],
-        champions: Callable[[], Iterable[str]] = tuple,
-    ) -> None:
-        found = configuration(root)
-        self._remote: str | None = found["core"].get("remote")
-        self._remotes = found["remote"]
-        self._root = root
-        self._when = when
-        self._targets = targets
-        self._champions = champions
-        if when == "always" and self._remote is None:
-            raise NoDefault(
-                "The run is to push its results, but DVC has no default remote; name "
-                "one by `dvc remote default NAME`, or run with --push auto."
+    root: Path
+    when: When
+    targets: list[str]
+    champions: Callable[[], Iterable[str]] = tuple
+
+    def __post_init__(self) -> None:
+        config = configuration(self.root)
+        self._remote: str | None = config["core"].get("remote")
+        self._remotes = config["remote"]
+        if self.when == "always" and self._remote is None:
+            raise RemoteError(
+                "The run must push its results, but DVC has no default remote; choose "
+                "one with `dvc remote default NAME`, or run with --push auto."
             )
 
     def finish(self, run: ProjectRun, state: State[Any]) -> State[Any]:
-        """Push, if it is to be done; return what the flow ends with.
+        """Push if necessary; return the state in which the flow ends.
 
         Args:
             run: the stages, all of which have ended.
-            state: what it would end with otherwise; if it failed, nothing is pushed.
+            state: the state without a push; if it failed, nothing is pushed.
         """
-        if not state.is_completed() or self._when == "never" or self._remote is None:
+        if not state.is_completed() or self.when == "never" or self._remote is None:
             return state
         task = run.after(
             None,
-            NAME,
-            self._run,
+            "push",
+            self.push,
             description=DESCRIPTION,
             retry_delay_seconds=RETRY_DELAY_SECONDS,
         )
         task.wait()
         pushed = task.state
-        if not pushed.is_completed() and self._when == "always":
-            return Failed(message=pushed.message)
         if not pushed.is_completed():
+            if self.when == "always":
+                return Failed(message=pushed.message)
             get_run_logger().warning("%s", pushed.message)
         return Completed(name=state.name, message=f"{state.message} {pushed.message}")
 
-    def _run(self, commands: Commands) -> State[Any]:
-        """Be the body of the task."""
+    @errors_as_states
+    def push(self, commands: Commands) -> State[Any]:
+        """Push, as the body of the task."""
         started = time.monotonic()
-        said = ""
+        stages = ["--with-deps", *self.targets] if self.targets else []
         try:
-            for command in self._commands():
-                said = self._execute(commands, command) or said
-        except (CommandFailed, TimedOut) as failure:
-            return self._failed(failure)
-        except Stopped:
-            return Failed(name="Stopped", message="push was stopped with the flow.")
+            summary = self._run(commands, ["dvc", "push", *stages])
+            if md5s := [*self.champions()]:
+                module = [sys.executable, "-m", "flows.results.remote"]
+                self._run(commands, [*module, *md5s])
+        except CommandFailed as failure:
+            return self._failed(failure.last_line)
+        except TimedOut as failure:
+            return self._failed(f"it {failure}.")
         seconds = time.monotonic() - started
-        return Completed(message=f"push to {self._remote!r}: {said} ({seconds:.1f} s)")
+        message = f"push to {self._remote!r}: {summary} ({seconds:.1f} s)"
+        return Completed(message=message)
 
-    def _commands(self) -> Iterator[list[str]]:
-        which = ["--with-deps", *self._targets] if self._targets else []
-        yield ["dvc", "push", *which]
-        if md5s := [*self._champions()]:
-            yield [sys.executable, "-m", "flows.results.remote", *md5s]
-
-    def _execute(self, commands: Commands, command: list[str]) -> str:
-        """Run `command`; return the last line that it printed.
+    def _run(self, commands: Commands, command: list[str]) -> str:
+        """Run `command` and log its output; return the last line.
 
         Raises:
-            CommandFailed: with its first line that says why, which DVC follows by
-                others; or it left files out.
+            CommandFailed: it failed, with the first line that says why; or DVC left
+                files out.
         """
-        logger = get_run_logger()
         lines: list[str] = []
 
-        def listen(line: str) -> None:
+        def log_line(line: str) -> None:
             lines.append(masked(line, self._remotes))
-            logger.info("%s", lines[-1])
+            get_run_logger().info("%s", lines[-1])
 
         try:
             commands.run(
                 command,
-                cwd=self._root,
-                on_line=listen,
+                cwd=self.root,
+                on_line=log_line,
                 timeout_seconds=TIMEOUT_SECONDS,
             )
         except CommandFailed as failure:
             errors = [line for line in lines if line.startswith(ERROR)]
-            reason = (errors or lines[-1:] or ["it gave no reason."])[0]
+            reason = errors[0] if errors else masked(failure.reason, self._remotes)
             reason = reason.removeprefix(ERROR).removeprefix(UNEXPECTED)
             raise CommandFailed(failure.status, reason) from failure
         if any(line.startswith(INCOMPLETE) for line in lines):
-            reason = "files are missing from DVC's cache; `dvc commit` puts them there."
+            reason = "files are missing from DVC's cache; `dvc commit` restores them."
             raise CommandFailed(0, reason)
         return lines[-1] if lines else ""
 
-    def _failed(self, failure: CommandFailed | TimedOut) -> State[Any]:
-        """Say that nothing, or not everything, was pushed, and why."""
-        reason = (
-            failure.last_line
-            if isinstance(failure, CommandFailed)
-            else f"it {failure}."
-        )
-        final = any(words in reason for words in FINAL)
+    def _failed(self, reason: str) -> State[Any]:
+        """Return the state of a push that failed; `Unavailable` is retried."""
         return Failed(
-            name="Failed" if final else "Unavailable",
+            name="Failed" if any(text in reason for text in FINAL) else "Unavailable",
             message=(
                 f"The results were not pushed to {self._remote!r} (`dvc push` tries "
                 f"again): {reason}"

@@ -1,4 +1,4 @@
-"""The whole pipeline on the small data set, by both engines."""
+"""The pipeline as a flow, on the small data set."""
 
 import hashlib
 import json
@@ -8,51 +8,141 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkouts import clone, end, flow, git, locked, run
+from checkouts import clone, edit, end, flow, git, locked, run
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.filters import FlowFilter
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import TRAIN, VALID
 
 from flows import pipeline
-from prefect_dvc import ProjectError
+
+pytestmark = pytest.mark.xdist_group("server")
+
+STAGES = 8  # of the small checkout, with two variants
 
 
-def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_server):
+@pytest.fixture
+def ran(pipeline_run, tmp_path):
+    """A copy of the checkout whose pipeline has run by `dvc repro`."""
+    target = tmp_path / "project"
+    shutil.copytree(pipeline_run, target, symlinks=True)
+    return target
+
+
+@pytest.fixture
+def run_flow(monkeypatch, caplog, prefect_server):
+    """Run the flow in this process; return its state and the log of the run."""
+
+    def run_in(project, **parameters):
+        caplog.clear()
+        monkeypatch.setattr(pipeline, "ROOT", project)
+        state = pipeline.pipeline(**parameters, return_state=True)
+        return state, caplog.text
+
+    return run_in
+
+
+def test_flow_reuses_the_results_of_dvc_repro_and_shows_them(
+    ran, run_flow, prefect_server
+):
+    state, log = run_flow(ran)
+    assert (state.name, state.is_completed()) == ("Completed", True)
+    assert log.count("Finished in state Cached") == STAGES
+    assert log.count("Finished in state Promoted") == 1
+    assert champion(ran)["replaces"] is None
+    name, _, tags = runs(prefect_server, "mnist-sgd")[0]
+    assert re.fullmatch(r"by hand \d{4}-\d\d-\d\d \.\d{4}", name)
+    assert tags == ["best", "data", "git"]
+    shown = latest_artifacts(prefect_server)
+    rows = json.loads(shown["metrics"])
+    assert [row["model"] for row in rows][:2] == ["baseline", "autograd"]
+    assert "data:image/svg+xml;base64," in shown["report"]
+    assert shown["model-card"] == card(ran)
+
+    state, log = run_flow(ran)
+    assert state.is_completed()
+    assert log.count("Finished in state Cached") == STAGES + 1
+
+
+def test_gate_refuses_a_model_below_the_threshold(ran, run_flow):
+    edit(ran / "params.yaml", lambda params: params["promote"].update(min_accuracy=1))
+    state, log = run_flow(ran)
+    assert state.is_completed()
+    assert state.name == "Refused"
+    assert log.count("Finished in state Cached") == STAGES
+    assert "was not promoted" in state.message
+    assert not (ran / "models" / "champion.json").exists()
+
+
+def test_failed_stage_is_reported_and_changes_nothing(ran, run_flow):
+    def add_one(card):
+        card["validate"]["counts"]["train"] += 1
+
+    edit(ran / "datasets" / "mnist.yaml", add_one)
+    before = locked(ran)
+    state, log = run_flow(ran)
+    assert state.is_failed()
+    assert "tasks.validate: data/raw breaks its dataset card" in log
+    assert "Traceback" not in log
+    assert locked(ran) == before
+    report = json.loads((ran / "reports" / "validation.json").read_text())
+    assert report["failures"][0]["value"] == TRAIN + VALID
+
+
+def test_push_without_a_remote_is_refused_before_anything_runs(small, run_flow):
+    state, log = run_flow(small, push="always")
+    assert state.is_failed()
+    assert "DVC has no default remote" in state.message
+    assert "Task run" not in log
+
+
+@pytest.mark.parametrize("variant", ["x; touch ran", "$(touch ran)", "../a", "a\n"])
+def test_variant_name_is_never_run_by_a_shell(small, run_flow, variant):
+    project = clone(small, f"named-{abs(hash(variant))}")
+    named = {variant: {"layer": "scratch"}}
+    edit(project / "params.yaml", lambda params: params["train"].update(variants=named))
+    state, log = run_flow(project)
+    assert state.is_failed()
+    assert "a shell would read as more than one word" in state.message
+    assert "Task run" not in log
+    assert not (project / "ran").exists()
+
+
+def test_unknown_target_is_one_sentence(small, run_flow):
+    state, log = run_flow(small, targets=["trian"])
+    assert state.is_failed()
+    assert "trian" in state.message
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_command_line_ends_with_status_1_and_a_sentence(small, prefect_server):
+    ended = end(small, prefect_server, "python", "-m", "flows.pipeline", "trian")
+    assert ended.returncode == 1
+    assert "trian" in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.slow
+def test_both_engines_make_the_same_bytes_and_reuse_each_others(small, prefect_server):
     by_flow, by_dvc = clone(small, "flow"), clone(small, "dvc")
 
-    said = flow(by_flow, prefect_server)
-    assert said.count("Finished in state Completed") == 12, "eleven stages and the flow"
-    assert said.count("Finished in state Promoted") == 1
+    log = flow(by_flow, prefect_server)
+    assert log.count("Finished in state Completed") == 12, "eleven stages and the flow"
+    assert log.count("Finished in state Promoted") == 1
     run(by_dvc, prefect_server, "dvc", "repro")
     assert locked(by_flow) == locked(by_dvc)
 
     assert run(by_flow, prefect_server, "dvc", "status") == (
         "Data and pipelines are up to date.\n"
     )
-    said = run(by_flow, prefect_server, "dvc", "repro")
-    assert "Running stage" not in said
-    said = flow(by_dvc, prefect_server)
-    # The champion is state, which the other engine does not make.
-    assert said.count("Finished in state Cached") == 11
-    assert said.count("Finished in state Promoted") == 1
-    said = flow(by_dvc, prefect_server)
-    assert said.count("Finished in state Cached") == 12
-
-    # Somebody else gets it all, where there is a remote, and runs nothing.
-    store = str(by_dvc.parent / "store")
-    run(by_dvc, prefect_server, "dvc", "remote", "add", "--default", "store", store)
-    assert "push to 'store': " in flow(by_dvc, prefect_server, "--push", "always")
-    git(by_dvc, "add", "-A")
-    git(by_dvc, "commit", "-qm", "made")
-    pulled = clone(by_dvc, "pulled")
-    run(pulled, prefect_server, "dvc", "pull")
-    said = flow(pulled, prefect_server)
-    assert said.count("Finished in state Cached") == 12, "and the champion is there"
-    assert (pulled / "models" / "champion.safetensors").exists()
-    assert "push to 'store': Everything is up to date." in said
-
+    log = run(by_flow, prefect_server, "dvc", "repro")
+    assert "Running stage" not in log
+    log = flow(by_dvc, prefect_server)
+    # `dvc repro` runs no gate.
+    assert log.count("Finished in state Cached") == 11
+    assert log.count("Finished in state Promoted") == 1
     metrics = json.loads((by_flow / "reports" / "metrics.json").read_text())
     assert list(metrics["models"]) == [
         "baseline",
@@ -67,55 +157,45 @@ def test_both_engines_make_the_same_bytes_and_take_each_others(small, prefect_se
     ignored = git(by_flow, "status", "--short", "--untracked-files=all").split()
     assert not {name for name in ignored if name.endswith((".npy", ".safetensors"))}
 
-    # One variant is edited: it is trained again, with what depends on it, alone.
-    params = yaml.safe_load((by_flow / "params.yaml").read_text())
-    params["train"]["variants"]["scratch_sgd"]["learning_rate"] = 0.02
-    (by_flow / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    said = flow(by_flow, prefect_server)
-    assert said.count("Finished in state Cached") == 9, "the champion stayed the best"
-    assert "train@scratch_sgd ran in" in said
 
-    # A subset is what it says, with what it needs.
-    said = flow(by_flow, prefect_server, "normalize")
-    assert said.count("Task run") >= 3
-    assert "baseline" not in said
-
-
-def test_a_flow_that_fails_says_why_and_ends_with_1(small, prefect_server):
-    broken = clone(small, "broken")
-    path = broken / "datasets" / "mnist.yaml"
-    sheet = yaml.safe_load(path.read_text())
-    sheet["validate"]["counts"]["train"] += 1
-    path.write_text(yaml.safe_dump(sheet, sort_keys=False))
-    command = ["python", "-m", "flows.pipeline"]
-    ended = end(broken, prefect_server, *command)
-    assert ended.returncode == 1
-    assert "tasks.validate: data/raw breaks its dataset card" in ended.stdout
-    assert "Traceback" not in ended.stdout
-    assert not (broken / "data" / "normalized").exists()
-    report = json.loads((broken / "reports" / "validation.json").read_text())
-    assert report["failures"][0]["value"] == TRAIN + VALID
+@pytest.mark.slow
+def test_clone_pulls_the_results_from_a_remote_and_runs_nothing(
+    ran, run_flow, prefect_server
+):
+    store = str(ran.parent / "store")
+    run(ran, prefect_server, "dvc", "remote", "add", "--default", "store", store)
+    state, _ = run_flow(ran, push="always")
+    assert "push to 'store': " in state.message
+    git(ran, "add", "-A")
+    git(ran, "commit", "-qm", "made")
+    pulled = clone(ran, "pulled")
+    run(pulled, prefect_server, "dvc", "pull")
+    state, log = run_flow(pulled)
+    assert log.count("Finished in state Cached") == STAGES + 1
+    assert (pulled / "models" / "champion.safetensors").exists()
+    assert "push to 'store': Everything is up to date." in state.message
 
 
-def test_a_push_without_a_remote_is_refused_before_anything_runs(small, prefect_server):
-    command = ["python", "-m", "flows.pipeline", "--push", "always"]
-    ended = end(small, prefect_server, *command)
-    assert ended.returncode == 1
-    assert "The run is to push its results, but DVC has no default" in ended.stdout
-    assert "Task run" not in ended.stdout
-    assert "Traceback" not in ended.stdout
+@pytest.mark.slow
+def test_edited_variant_runs_again_with_the_stages_after_it(ran, run_flow):
+    def edit_rate(params):
+        params["train"]["variants"]["autograd"]["learning_rate"] = 0.002
 
+    edit(ran / "params.yaml", edit_rate)
+    state, log = run_flow(ran)
+    assert state.is_completed()
+    for stage in ("train@autograd", "evaluate", "report"):
+        assert f"{stage} ran in" in log
+    assert log.count("Finished in state Cached") == STAGES - 3
 
-def test_an_unknown_target_is_one_sentence(small, prefect_server):
-    command = ["python", "-m", "flows.pipeline", "trian"]
-    ended = end(small, prefect_server, *command)
-    assert ended.returncode == 1
-    assert "trian" in ended.stdout
-    assert "Traceback" not in ended.stdout
+    # A target runs with what it needs, and nothing else.
+    state, log = run_flow(ran, targets=["normalize"])
+    assert state.message == "Stages: 0 ran, 3 Cached."
+    assert "baseline" not in log
 
 
 def set_baseline(project: Path, c_images: float) -> None:
-    """Leave one network beside the baseline, and let that be good or bad."""
+    """Leave one network beside the baseline, and make the baseline good or bad."""
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["baseline"]["C_images"] = c_images
     sgd = params["train"]["variants"]["scratch_sgd"]
@@ -132,8 +212,8 @@ def card(project: Path) -> str:
 
 
 def runs(env: dict[str, str], name: str) -> list[tuple[str, str, list[str]]]:
-    """The name, final state and kinds of tags of the runs of a flow, newest first."""
-    chosen = FlowFilter(name=FlowFilterName(any_=[name]))
+    """Return name, final state and tags of the runs of a flow, newest first."""
+    chosen = FlowFilter.model_validate({"name": {"any_": [name]}})
     with (
         temporary_settings({PREFECT_API_URL: env["PREFECT_API_URL"]}),
         get_client(sync_client=True) as client,
@@ -147,22 +227,33 @@ def runs(env: dict[str, str], name: str) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
+def latest_artifacts(env: dict[str, str]) -> dict[str, str]:
+    """Return the data of the latest artifact of each key."""
+    with (
+        temporary_settings({PREFECT_API_URL: env["PREFECT_API_URL"]}),
+        get_client(sync_client=True) as client,
+    ):
+        found = client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
+    return {artifact.key: artifact.data for artifact in reversed(found)}
+
+
+@pytest.mark.slow
+def test_champion_is_replaced_by_a_better_model_and_can_be_restored(
     small, prefect_server
 ):
     project = clone(small, "nights")
     rollback = ["python", "-m", "flows.rollback"]
 
-    # The first that reaches the thresholds is champion.
+    # The first model that reaches the thresholds is champion.
     set_baseline(project, 0.05)
     flow(project, prefect_server)
     first = champion(project)
     assert (first["replaces"], first["compared"]) == (None, None)
 
-    # A better one takes its place.
+    # A better model replaces it.
     set_baseline(project, 50)
-    said = flow(project, prefect_server)
-    assert "baseline is now the champion" in said
+    log = flow(project, prefect_server)
+    assert "Finished in state Promoted" in log
     second = champion(project)
     assert second["replaces"] == first["md5"]
     assert second["compared"]["p_value"] < 0.05
@@ -172,41 +263,41 @@ def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
     assert re.fullmatch(r"by hand \d{4}-\d\d-\d\d \.\d{4}", name)
     assert (state, tags) == ("Completed", ["best", "data", "git"])
 
-    # A worse one is refused: the run is over, its stages are done, the champion stays.
+    # A worse model is refused, and the champion stays.
     set_baseline(project, 0.05)
-    said = flow(project, prefect_server)
-    assert "it is not better than the champion's" in said
+    log = flow(project, prefect_server)
+    assert "was not promoted" in log
     assert runs(prefect_server, "mnist-sgd")[0][1] == "Refused"
     assert champion(project) == second
 
-    # The first one back, by hand; then the gate keeps the second out.
+    # After a rollback to the first, the gate refuses the second.
     run(project, prefect_server, *rollback)
     assert champion(project) == first
     assert second["md5"] not in card(project)
     set_baseline(project, 50)
-    said = flow(project, prefect_server)
-    assert "baseline was not promoted: it was rolled back" in said
+    log = flow(project, prefect_server)
+    assert "was not promoted" in log
     assert champion(project) == first
 
-    # What is made from the history is made again.
+    # Damaged files of the champion are restored from the history.
     (project / "models" / "champion.json").unlink()
     (project / "models" / "champion.safetensors").write_bytes(b"half of it")
     set_baseline(project, 0.05)
-    said = flow(project, prefect_server)
-    assert said.count("Finished in state Cached") == 8
+    log = flow(project, prefect_server)
+    assert log.count("Finished in state Cached") == 8
     assert champion(project) == first
 
-    # And the second again. Its file comes from the cache.
+    # The second can be restored too; its file comes from the cache.
     set_baseline(project, 50)
     flow(project, prefect_server)
     (project / "models" / "champion.safetensors").unlink()
-    said = run(project, prefect_server, *rollback, "--to", second["md5"][:8])
-    assert "is champion again" in said
-    said = flow(project, prefect_server)
-    assert said.count("Finished in state Cached") == 8
+    log = run(project, prefect_server, *rollback, "--to", second["md5"][:8])
+    assert "is champion again" in log
+    log = flow(project, prefect_server)
+    assert log.count("Finished in state Cached") == 8
     assert champion(project) == second
-    held = (project / "models" / "champion.safetensors").read_bytes()
-    assert hashlib.md5(held).hexdigest() == second["md5"]
+    content = (project / "models" / "champion.safetensors").read_bytes()
+    assert hashlib.md5(content).hexdigest() == second["md5"]
     events = (project / "models" / "champions.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in events] == [
         "promoted",
@@ -219,9 +310,8 @@ def test_a_worse_model_is_refused_a_better_promoted_rolled_back_and_put_back(
     )
 
 
-def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
-    small, prefect_server
-):
+@pytest.mark.slow
+def test_lost_champion_is_compared_by_its_recorded_metrics(small, prefect_server):
     project = clone(small, "lost")
     set_baseline(project, 50)
     flow(project, prefect_server)
@@ -230,32 +320,11 @@ def test_a_champion_that_can_be_had_nowhere_is_held_to_its_record(
     shutil.rmtree(project / ".dvc" / "cache" / "files" / "md5" / first["md5"][:2])
     (project / "models" / "baseline.safetensors").unlink()
     set_baseline(project, 40)
-    said = flow(project, prefect_server)
-    assert f"The file {first['md5']} is not in DVC's cache" in said
-    assert "It is held to its record." in said
-    assert "whose file can't be used." in said
+    log = flow(project, prefect_server)
+    assert f"The file {first['md5']} is not in DVC's cache" in log
+    assert "The champion is not available" in log
     assert champion(project)["replaces"] == first["md5"]
     ended = end(project, prefect_server, "python", "-m", "flows.rollback")
     assert ended.returncode == 1
     assert f"The file {first['md5']} is not in DVC's cache" in ended.stdout
     assert "Traceback" not in ended.stdout
-
-
-@pytest.mark.parametrize(
-    "key", ["a;touch ran", "$(a)", "a b", "`a`", "a\n", "'a'", "../a"]
-)
-def test_a_name_that_a_shell_would_read_is_refused(key):
-    with pytest.raises(ProjectError, match="has a name that a shell would take for"):
-        pipeline._refuse_shell_words(["normalize", f"train@{key}"])
-
-
-def test_a_variant_named_like_a_command_runs_nothing(small, prefect_server):
-    project = clone(small, "named")
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["train"]["variants"]["x; touch ran"] = {"layer": "scratch"}
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    ended = end(project, prefect_server, "python", "-m", "flows.pipeline")
-    assert ended.returncode == 1
-    assert "a shell would take for more than a word" in ended.stdout
-    assert not (project / "ran").exists()
-    assert not (project / "data").exists()

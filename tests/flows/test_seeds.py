@@ -14,30 +14,31 @@ from flows import seeds
 from flows.results import experiments
 from tasks.runtime.params import BadInput
 
+pytestmark = pytest.mark.xdist_group("server")
+
 FLOW = ("python", "-m", "flows.seeds")
 
 
-def test_the_flow_and_dvc_repro_take_each_others_trainings(
-    experimenting, prefect_server
-):
+@pytest.mark.slow
+def test_flow_and_dvc_repro_reuse_each_others_trainings(experimenting, prefect_server):
     folder = experimenting / "experiments" / "seeds"
     run(folder, prefect_server, "dvc", "repro", "retrain@autograd-0")
-    said = run(experimenting, prefect_server, *FLOW)
-    assert "Stages: 4 ran, 1 Cached." in said
+    log = run(experimenting, prefect_server, *FLOW)
+    assert "Stages: 4 ran, 1 Cached." in log
     report = (experimenting / "reports" / "seeds.json").read_bytes()
 
     assert "Running stage" not in run(folder, prefect_server, "dvc", "repro")
-    said = run(experimenting, prefect_server, *FLOW)
-    assert "Stages: 0 ran, 5 Cached." in said
+    log = run(experimenting, prefect_server, *FLOW)
+    assert "Stages: 0 ran, 5 Cached." in log
     assert (experimenting / "reports" / "seeds.json").read_bytes() == report
 
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts()
-    table = next(one for one in artifacts if one.key == "seeds")
+    table = next(found for found in artifacts if found.key == "seeds")
     assert json.loads(table.data) == seeds.table(json.loads(report))
 
-    said = run(experimenting, prefect_server, *FLOW, "--seeds", "1")
-    assert "Stages: 1 ran, 2 Cached." in said
+    log = run(experimenting, prefect_server, *FLOW, "--seeds", "1")
+    assert "Stages: 1 ran, 2 Cached." in log
     assert (
         json.loads((experimenting / "reports" / "seeds.json").read_text())["models"][
             "autograd"
@@ -46,7 +47,8 @@ def test_the_flow_and_dvc_repro_take_each_others_trainings(
     )
 
 
-def test_a_killed_flow_continues_where_it_stopped(experimenting, prefect_server):
+@pytest.mark.slow
+def test_killed_flow_continues_where_it_stopped(experimenting, prefect_server):
     trials = experimenting / "experiments" / "seeds" / "trials"
     lock = experimenting / "experiments" / "seeds" / "dvc.lock"
     command = [sys.executable, *FLOW[1:], "--seeds", "3"]
@@ -65,17 +67,17 @@ def test_a_killed_flow_continues_where_it_stopped(experimenting, prefect_server)
     recorded = lock.read_text().count("retrain@")
     assert 2 <= recorded < 6
 
-    said = run(experimenting, prefect_server, *FLOW, "--seeds", "3")
-    assert f"Stages: {7 - recorded} ran, {recorded} Cached." in said
+    log = run(experimenting, prefect_server, *FLOW, "--seeds", "3")
+    assert f"Stages: {7 - recorded} ran, {recorded} Cached." in log
     assert len(list(trials.glob("*.json"))) == 6
 
 
-def test_an_experiment_without_data_is_refused(tmp_path):
+def test_experiment_without_data_is_refused(tmp_path):
     with pytest.raises(BadInput, match="data/normalized is missing; run the pipeline"):
         experiments.run(tmp_path)
 
 
-def test_a_number_of_seeds_below_one_is_refused(prefect_server):
+def test_number_of_seeds_below_one_is_refused(prefect_server):
     state = seeds.seeds(0, return_state=True)
     assert state.is_failed()
     assert state.message == "The number of seeds is 0; give one from 1 up."

@@ -1,4 +1,4 @@
-"""Programs in the background: what is said of them is true, whatever happened."""
+"""Background programs: the lock says whether they run, whatever happened before."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from servers import alive, wait_until
 
 from flows.deploy.daemons import Background, Unready
 
-# It says its number, then works until it is told to stop.
+# Prints its PID, then runs until it is stopped.
 WORK = ["sh", "-c", "echo $$; exec sleep 600"]
-# It does not listen.
+# Ignores SIGTERM.
 STUBBORN = ["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"]
 
 
@@ -26,7 +26,7 @@ def worker(tmp_path):
 
 
 def start(worker, command):
-    """Start it as a command does that ends before it."""
+    """Start it from a command that ends first, as `make schedule` does."""
     program = (
         "import os; from pathlib import Path;"
         "from flows.deploy.daemons import Background;"
@@ -36,16 +36,16 @@ def start(worker, command):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def number(worker):
+def pid_of(worker):
     wait_until(lambda: worker.log.read_text().strip())
     return int(worker.log.read_text())
 
 
-def test_a_program_runs_until_it_is_stopped(worker):
+def test_program_runs_until_it_is_stopped(worker):
     assert not worker.running()
     start(worker, WORK)
-    pid = number(worker)
-    assert worker.running()
+    pid = pid_of(worker)
+    assert worker.running().pid == pid
     assert os.getsid(pid) == pid, "a closed terminal would end it"
     assert worker.stop(10) is True
     assert not worker.running()
@@ -53,37 +53,34 @@ def test_a_program_runs_until_it_is_stopped(worker):
     assert worker.stop(10) is False
 
 
-def test_a_second_one_is_refused(worker):
+def test_second_program_of_the_same_name_is_refused(worker):
     start(worker, WORK)
     with pytest.raises(Unready, match="^A worker runs here already.$"):
         worker.start(WORK, os.environ)
-    assert alive(number(worker))
+    assert alive(pid_of(worker))
 
 
-def test_what_was_killed_does_not_run_though_its_number_is_someone_elses(worker):
+def test_killed_program_does_not_run_though_another_has_its_pid(worker):
     start(worker, WORK)
-    os.kill(number(worker), signal.SIGKILL)
+    os.kill(pid_of(worker), signal.SIGKILL)
     wait_until(lambda: not worker.running())
-    noted = worker.log.with_suffix(".json")
-    noted.write_text(
-        json.dumps({"pid": os.getpid(), "folder": "f", "environment": "e"})
-    )
+    record = {"pid": os.getpid(), "folder": "f", "environment": "e"}
+    worker.log.with_suffix(".json").write_text(json.dumps(record))
     assert not worker.running()
     assert worker.stop(1) is False
 
 
-def test_one_that_does_not_listen_is_killed(worker):
+def test_program_that_ignores_sigterm_is_killed(worker):
     start(worker, STUBBORN)
-    pid = number(worker)
+    pid = pid_of(worker)
     assert worker.stop(0.2) is True
     assert not alive(pid)
 
 
-def test_one_that_was_started_before_the_checkout_was_moved_is_outdated(tmp_path):
+def test_program_is_outdated_after_the_checkout_moved(tmp_path):
     (tmp_path / "old").mkdir()
     old = Background(tmp_path / "old", "worker")
     start(old, WORK)
-    number(old)
     assert not old.outdated()
     (tmp_path / "old").rename(tmp_path / "new")
     new = Background(tmp_path / "new", "worker")
@@ -92,30 +89,30 @@ def test_one_that_was_started_before_the_checkout_was_moved_is_outdated(tmp_path
     assert not new.outdated()
 
 
-def test_one_of_an_environment_that_was_made_anew_is_outdated(worker, monkeypatch):
+def test_program_is_outdated_in_another_environment(worker, monkeypatch):
     start(worker, WORK)
     assert not worker.outdated()
     monkeypatch.setattr(sys, "prefix", str(worker.root))
     assert worker.outdated()
 
 
-def test_one_that_ends_at_once_is_quoted(worker):
+def test_program_that_ends_at_once_is_quoted(worker):
     start(worker, ["sh", "-c", "echo begin; echo No such pool.; exit 1"])
     sentence = f"The worker ended at once: No such pool. (See {worker.log}.)"
     with pytest.raises(Unready, match=f"^{re.escape(sentence)}$"):
         worker.wait_until(lambda: False, 10)
 
 
-def test_one_that_does_not_get_ready_is_quoted(worker):
+def test_program_that_is_not_ready_in_time_is_quoted(worker):
     start(worker, WORK)
-    pid = number(worker)
+    pid = pid_of(worker)
     with pytest.raises(Unready, match=f"The worker was not ready after 0.1 s: {pid}"):
         worker.wait_until(lambda: False, 0.1)
 
 
-def test_the_log_before_is_kept_and_the_one_before_that_is_not(worker):
-    for said in ("first", "second", "third"):
-        start(worker, ["echo", said])
+def test_previous_log_is_kept_and_older_ones_are_not(worker):
+    for line in ("first", "second", "third"):
+        start(worker, ["echo", line])
         wait_until(lambda: not worker.running())
     assert worker.log.read_text() == "third\n"
     assert worker.log.with_name("worker.log.1").read_text() == "second\n"

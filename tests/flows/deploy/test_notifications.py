@@ -1,4 +1,4 @@
-"""Alarms: one message of each run that went wrong, none of the others."""
+"""Alarms: one message for each run that went wrong, none for the others."""
 
 import json
 import threading
@@ -17,18 +17,20 @@ from servers import wait_until
 from flows.deploy import notifications
 from flows.deploy.daemons import Unready
 
+pytestmark = pytest.mark.xdist_group("server")
+
 
 class Ops:
-    """Who is on duty: a web server that keeps what it was told, in order."""
+    """A web server that records the messages it receives, in order."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, str]] = []
+        self.messages: list[dict[str, str]] = []
         ops = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 size = int(self.headers["Content-Length"])
-                ops.told.append(
+                ops.messages.append(
                     json.loads(self.rfile.read(size))
                     | {"token": self.headers["X-Token"]}
                 )
@@ -41,8 +43,8 @@ class Ops:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
-    def said(self) -> list[str]:
-        return [message["subject"] for message in self.told]
+    def subjects(self) -> list[str]:
+        return [message["subject"] for message in self.messages]
 
 
 @pytest.fixture
@@ -60,12 +62,12 @@ def ops():
 def client(prefect_server):
     with get_client(sync_client=True) as client:
         yield client
-        notifications.put(client, None)
+        notifications.send_to(client, None)
 
 
 @pytest.fixture
 def block(client, ops):
-    """A webhook of the operator's own, saved in Prefect with its secret."""
+    """A webhook saved in Prefect with its secret."""
     CustomWebhookNotificationBlock(
         name="ops",
         url=ops.url,
@@ -73,7 +75,7 @@ def block(client, ops):
         headers={"X-Token": "{{token}}"},
         secrets={"token": "hush"},
     ).save("ops", overwrite=True)
-    return notifications.block(client, "custom-webhook/ops")
+    return notifications.notification_block(client, "custom-webhook/ops")
 
 
 def pipeline(name):
@@ -81,18 +83,16 @@ def pipeline(name):
 
 
 def run(client, name, *states):
-    """A run of the flow `name` that goes through `states`; its number."""
+    """Create a run that goes through `states`; return its ID."""
     made = client.create_flow_run(pipeline("mnist-sgd"), name=name, state=states[0])
     for state in states[1:]:
         client.set_flow_run_state(made.id, state, force=True)
     return made.id
 
 
-def test_every_run_gone_wrong_is_told_once_and_no_other(
-    client, block, ops, prefect_server
-):
-    notifications.put(client, block)
-    notifications.put(client, block)
+def test_each_run_that_went_wrong_is_reported_once(client, block, ops, prefect_server):
+    notifications.send_to(client, block)
+    notifications.send_to(client, block)
     assert len(client.read_automations_by_name(notifications.NAME)) == 1
     late = datetime.now(UTC) - timedelta(minutes=1)
     slow = run(client, "slow-owl", Scheduled(scheduled_time=late))
@@ -106,59 +106,57 @@ def test_every_run_gone_wrong_is_told_once_and_no_other(
     made = client.create_flow_run(pipeline("another"), name="not-ours", state=Running())
     client.set_flow_run_state(made.id, Failed(), force=True)
 
-    wait_until(lambda: len(ops.told) >= 5)
-    assert sorted(ops.said()) == [
+    wait_until(lambda: len(ops.messages) >= 5)
+    assert sorted(ops.subjects()) == [
         "mnist-sgd: run bad-dog ended as Failed",
         "mnist-sgd: run hit-elk ended as Crashed",
         "mnist-sgd: run long-eel ended as TimedOut",
         "mnist-sgd: run poor-ant ended as Refused",
         "mnist-sgd: run slow-owl has not started",
     ]
-    bodies = {message["subject"].split()[2]: message["body"] for message in ops.told}
+    bodies = {
+        message["subject"].split()[2]: message["body"] for message in ops.messages
+    }
     page = prefect_server["PREFECT_API_URL"].replace("/api", "/runs/flow-run/")
     assert bodies == {
         "bad-dog": "Run bad-dog of mnist-sgd failed.\n"
-        f"It says: 1/11 states failed.\nIts page: {page}{bad}",
+        f"Message: 1/11 states failed.\nPage: {page}{bad}",
         "hit-elk": "Run hit-elk of mnist-sgd crashed: its process ended before the run "
-        f"did.\nIt says: Killed by signal 9.\nIts page: {page}{hit}",
-        "long-eel": "Run long-eel of mnist-sgd took longer than it may, and was "
-        f"stopped.\nIts page: {page}{long}",
+        f"did.\nMessage: Killed by signal 9.\nPage: {page}{hit}",
+        "long-eel": "Run long-eel of mnist-sgd exceeded its time limit and was "
+        f"stopped.\nPage: {page}{long}",
         "poor-ant": "Run poor-ant of mnist-sgd was refused: the new model did not pass "
         "the gate, and the champion stays in use.\n"
-        f"It says: Its accuracy is .90, below .91.\nIts page: {page}{worse}",
+        f"Message: Its accuracy is .90, below .91.\nPage: {page}{worse}",
         "slow-owl": "Run slow-owl of mnist-sgd should have started at "
         f"{late:%Y-%m-%d %H:%M} UTC and has not: either other runs are under way, or "
-        f"no worker is running; `make schedule` starts one.\nIts page: {page}{slow}",
+        f"no worker is running; `make schedule` starts one.\nPage: {page}{slow}",
     }
-    assert {message["token"] for message in ops.told} == {"hush"}
-    kept = client.read_automations_by_name(notifications.NAME)
-    assert "hush" not in str(kept)
+    assert {message["token"] for message in ops.messages} == {"hush"}
+    automations = client.read_automations_by_name(notifications.NAME)
+    assert "hush" not in str(automations)
 
 
-def test_nothing_configured_nothing_sent(client, block, ops):
-    notifications.put(client, block)
-    notifications.put(client, notifications.block(client, None))
+def test_nothing_is_sent_without_a_block(client, block, ops):
+    notifications.send_to(client, block)
+    notifications.send_to(client, notifications.notification_block(client, None))
     assert client.read_automations_by_name(notifications.NAME) == []
     run(client, "first", Running(), Failed())
-    # What the server was told of the first run, it has dealt with before the second.
-    notifications.put(client, block)
+    # The server handles the first run before the second.
+    notifications.send_to(client, block)
     run(client, "second", Running(), Failed())
-    wait_until(lambda: ops.told)
-    assert ops.said() == ["mnist-sgd: run second ended as Failed"]
+    wait_until(lambda: ops.messages)
+    assert ops.subjects() == ["mnist-sgd: run second ended as Failed"]
 
 
-@pytest.mark.parametrize("name", ["slack-webhook/nobody", "carrier-pigeon/ops"])
-def test_a_block_that_is_not_there_is_one_sentence(client, name):
-    sentence = (
-        f"Prefect has no block '{name}', which params.yaml names in `schedule.alarms`; "
-        "create it at http://.*/blocks/catalog, or write null there for none.$"
-    )
-    with pytest.raises(Unready, match=sentence):
-        notifications.block(client, name)
+@pytest.mark.parametrize("name", ["slack-webhook/missing", "carrier-pigeon/ops"])
+def test_missing_block_is_one_sentence(client, name):
+    with pytest.raises(Unready, match=f"no block '{name}'.*http://.*/blocks/catalog"):
+        notifications.notification_block(client, name)
 
 
-def test_a_block_that_tells_nobody_is_one_sentence(client):
+def test_block_that_cannot_notify_is_one_sentence(client):
     Secret(value="hush").save("ops", overwrite=True)
-    with pytest.raises(Unready, match="'secret/ops', .* can't notify anybody; ") as why:
-        notifications.block(client, "secret/ops")
-    assert "hush" not in str(why.value)
+    with pytest.raises(Unready, match="'secret/ops', .* can't send") as error:
+        notifications.notification_block(client, "secret/ops")
+    assert "hush" not in str(error.value)

@@ -1,4 +1,4 @@
-"""A run pushes its results to DVC's default remote, and goes on where it can't."""
+"""A run pushes its results to DVC's default remote, and continues if it can't."""
 
 import contextvars
 import socket
@@ -11,13 +11,8 @@ from contextlib import contextmanager
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    LogFilter,
-    LogFilterFlowRunId,
-)
-from prefect.logging.handlers import APILogHandler
+from prefect.client.schemas.filters import TaskRunFilter
+from prefect.logging import disable_run_logger
 from prefect.states import Completed, Failed
 from servers import answers, wait_until
 from small_project import Project
@@ -28,233 +23,167 @@ from flows.results.push import Pusher
 from flows.results.remote import RemoteError, fetch_object, push_objects
 from prefect_dvc import DvcProject
 
-# DVC asks pygtrie so for the outputs of a stage.
 pytestmark = [
+    # DVC calls pygtrie in this way for the outputs of a stage.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
-    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.xdist_group("server"),
 ]
 
-DONE = "Every stage is up to date."
-ALL = ["each@a", "each@b", "first", "last"]
-
-
-@pytest.fixture(autouse=True)
-def tries(monkeypatch):
-    """One try, unless a test is about more."""
-    monkeypatch.setattr(push, "RETRY_DELAY_SECONDS", [])
-
-
-@pytest.fixture
-def three_tries(monkeypatch):
-    assert len(push.RETRY_DELAY_SECONDS) == 0
-    monkeypatch.setattr(push, "RETRY_DELAY_SECONDS", [0.0, 0.0])
+DONE = Completed(message="Every stage is up to date.")
 
 
 @pytest.fixture
 def store(project, tmp_path):
-    """A folder that is the default remote of the checkout; nothing is in it yet."""
+    """A folder that is the default remote of the checkout and doesn't exist yet."""
     default_remote(project, tmp_path / "store")
     return tmp_path / "store"
 
 
-@flow
-def everything(root, when):
-    """All stages, then the push, as the real flow does it."""
-    try:
-        pusher = Pusher(root, when, [])
-        with DvcProject(root).open() as stages:
-            stages.submit_all()
-            ok = stages.wait().ok
-            end = Completed(message=DONE) if ok else Failed(message="No.")
-            return pusher.finish(stages, end)
-    except RemoteError as error:
-        return Failed(message=str(error))
+def pushed(project, *, targets=(), champions=tuple):
+    """Push once, outside of any flow; return the state of the task."""
+    pusher = Pusher(project.root, "auto", [*targets], champions)
+    with disable_run_logger(), DvcProject(project.root).commands("push") as commands:
+        return pusher.push(commands)
 
 
-def run(project, when="auto"):
-    return everything(project.root, when, return_state=True)
-
-
-def pushed(project, when="auto", champions=tuple, targets=()):
-    """Push what was made before; return the state of the flow."""
+def run(project, when):
+    """Run the stages and push, as the pipeline does; return the flow's state."""
 
     @flow
-    def only_push():
-        pusher = Pusher(project.root, when, list(targets), champions)
+    def everything():
+        pusher = Pusher(project.root, when, [])
         with DvcProject(project.root).open() as stages:
-            return pusher.finish(stages, Completed(message=DONE))
+            stages.submit_all()
+            stages.wait()
+            return pusher.finish(stages, DONE)
 
-    return only_push(return_state=True)
+    return everything(return_state=True)
 
 
-def pushes(state):
-    """The state of the task `push` in the UI, and how often it was tried."""
-    run_id = state.state_details.flow_run_id
+def push_tasks(state):
+    """Return the final state of each task `push`, and how often it was tried."""
+    chosen = {
+        "flow_run_id": {"any_": [state.state_details.flow_run_id]},
+        "name": {"any_": ["push"]},
+    }
     with get_client(sync_client=True) as client:
-        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        return [
-            (task.state_name, task.run_count)
-            for task in client.read_task_runs(flow_run_filter=chosen)
-            if task.name == "push"
-        ]
-
-
-def logged(flow_run_id):
-    """Return the log of a flow run, in order."""
-    APILogHandler().flush()
-    with get_client(sync_client=True) as client:
-        chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
-        return [log.message for log in client.read_logs(chosen)]
-
-
-def warnings(state):
-    APILogHandler().flush()
-    chosen = LogFilter(
-        flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id])
-    )
-    with get_client(sync_client=True) as client:
-        return [log.message for log in client.read_logs(chosen) if log.level == 30]
+        found = client.read_task_runs(
+            task_run_filter=TaskRunFilter.model_validate(chosen)
+        )
+    return [(task.state_name, task.run_count) for task in found]
 
 
 def clone(project, name="clone"):
-    """Another checkout, of what is committed."""
+    """Clone what is committed into another checkout."""
     root = project.root.with_name(name)
     project.git("clone", "--quiet", ".", str(root))
     return Project(root, project.notes)
 
 
 def dvc(project, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project.root, check=True
-    )
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=project.root, check=True)
 
 
-def test_another_clone_pulls_what_a_run_pushed_and_runs_nothing(project, store):
-    state = run(project)
-    assert state.message.startswith(f"{DONE} push to 'store': 4 files pushed (")
-    assert project.ran() == ALL
-    project.commit()
-    other = clone(project)
-    dvc(other, "pull", "--quiet")
-    assert other.read("all.txt") == project.read("all.txt")
-    state = run(other)
+def test_run_pushes_its_results(built, store, prefect_server):
+    state = run(built, "auto")
     assert state.message.startswith(
-        f"{DONE} push to 'store': Everything is up to date. ("
+        "Every stage is up to date. push to 'store': 4 files pushed ("
     )
-    assert project.ran() == []
-
-
-def test_without_a_default_remote_there_is_no_such_task(project):
-    assert run(project).message == DONE
-
-
-def test_who_does_not_want_to_push_does_not(project, store):
-    assert run(project, "never").message == DONE
-    assert not store.exists()
-
-
-def test_who_always_wants_to_push_needs_a_remote_before_anything_runs(project):
-    state = run(project, "always")
-    assert state.name == "Failed"
-    assert state.message == (
-        "The run is to push its results, but DVC has no default remote; name one by "
-        "`dvc remote default NAME`, or run with --push auto."
-    )
-    assert project.ran() == []
-
-
-def test_nothing_is_pushed_if_a_stage_fails(project, store):
-    project.fail("last", 1, "A test says so.")
-    assert run(project).message == "No."
-    assert not store.exists()
-
-
-def test_only_what_was_asked_for_is_pushed(built, store):
-    state = pushed(built, targets=["each@a"])
-    assert state.message.startswith(f"{DONE} push to 'store': 2 files pushed (")
-
-
-def test_a_run_that_cannot_push_is_completed_and_warns(built, store, three_tries):
-    store.write_text("no folder")
-    state = run(built)
-    assert state.name == "Completed"
-    assert state.message.startswith(
-        "Every stage is up to date. The results were not pushed to 'store' "
-        "(`dvc push` tries again): [Errno 20] Not a directory: "
-    )
-    assert warnings(state) == [state.message.removeprefix(f"{DONE} ")]
-    wait_until(lambda: pushes(state) == [("Unavailable", 3)])
-    assert built.status() == {}
-
-
-def test_a_run_that_always_pushes_fails_if_it_cannot(built, store):
-    store.write_text("no folder")
-    state = pushed(built, "always")
-    assert state.name == "Failed"
-    assert state.message.startswith("The results were not pushed to 'store' (`dvc pu")
-
-
-def test_what_is_wrong_in_the_configuration_is_not_tried_again(
-    built, tmp_path, three_tries
-):
-    default_remote(built, tmp_path / "store")
-    built.edit(".dvc/config", "remote = store", "remote = lost")
-    state = pushed(built)
-    assert state.message == (
-        "Every stage is up to date. The results were not pushed to 'lost' (`dvc push` "
-        "tries again): failed to push data to the cloud - config file error: remote "
-        "'lost' doesn't exist"
-    )
-    wait_until(lambda: pushes(state) == [("Failed", 1)])
-
-
-def test_a_push_that_would_leave_files_out_is_none(built, store, three_tries):
-    cached(built, built.lock()["first"]["outs"][0]["md5"]).unlink()
-    state = pushed(built)
-    assert state.message == (
-        "Every stage is up to date. The results were not pushed to 'store' (`dvc push` "
-        "tries again): files are missing from DVC's cache; `dvc commit` puts them "
-        "there."
-    )
-    wait_until(lambda: pushes(state) == [("Failed", 1)])
-    dvc(built, "commit", "--quiet", "--force")
-    assert "push to 'store': " in pushed(built).message
     assert len(files(store)) == 4
 
 
-def test_champions_are_pushed_after_all_else_and_a_retry_may_pass(
-    built, store, three_tries
+def test_failed_push_is_retried_and_leaves_the_run_completed(
+    built, prefect_server, monkeypatch, caplog
 ):
+    monkeypatch.setattr(push, "RETRY_DELAY_SECONDS", [0.0, 0.0])
+    # A server doesn't repeat a password, so this one is a part of a path.
+    default_remote(built, built.root / "params.yaml" / "open-sesame")
+    monkeypatch.setenv("STORE_PASSWORD", "open-sesame")
+    state = run(built, "auto")
+    assert state.name == "Completed"
+    assert "The results were not pushed to 'store'" in state.message
+    assert "Not a directory" in state.message
+    assert "The results were not pushed to 'store'" in caplog.text
+    assert "/params.yaml/***/files/md5" in caplog.text
+    assert "sesame" not in state.message + caplog.text
+    wait_until(lambda: push_tasks(state) == [("Unavailable", 3)])
+    assert built.status() == {}
+
+
+def test_run_that_must_push_fails_if_it_cannot(
+    built, store, prefect_server, monkeypatch
+):
+    monkeypatch.setattr(push, "RETRY_DELAY_SECONDS", [])
+    store.write_text("not a folder")
+    state = run(built, "always")
+    assert state.name == "Failed"
+    assert state.message.startswith("The results were not pushed to 'store'")
+
+
+@pytest.mark.parametrize("when", ["auto", "never"])
+def test_nothing_is_pushed_without_a_remote_or_by_choice(project, tmp_path, when):
+    if when == "never":
+        default_remote(project, tmp_path / "store")
+    assert Pusher(project.root, when, []).finish(None, DONE) is DONE
+
+
+def test_nothing_is_pushed_if_a_stage_failed(project, store):
+    failed = Failed(message="A stage failed.")
+    assert Pusher(project.root, "always", []).finish(None, failed) is failed
+
+
+def test_run_that_must_push_needs_a_remote(project):
+    with pytest.raises(RemoteError, match="no default remote.*--push auto"):
+        Pusher(project.root, "always", [])
+
+
+def test_targets_are_pushed_with_what_they_need(built, store):
+    state = pushed(built, targets=["each@a"])
+    assert state.message.startswith("push to 'store': 2 files pushed (")
+
+
+def test_configuration_error_is_not_retried(built, store):
+    built.edit(".dvc/config", "remote = store", "remote = lost")
+    state = pushed(built)
+    assert state.name == "Failed"
+    assert "config file error: remote 'lost' doesn't exist" in state.message
+
+
+def test_push_with_missing_files_fails(built, store):
+    cached(built, built.lock()["first"]["outs"][0]["md5"]).unlink()
+    state = pushed(built)
+    assert state.name == "Failed"
+    assert "files are missing from DVC's cache; `dvc commit`" in state.message
+
+
+def test_champions_are_pushed_too(built, store):
     old = built.lock()["first"]["outs"][0]["md5"]
     built.edit("params.yaml", "text: hello", "text: good day")
     built.repro()
-    champions = iter([["0" * 32], [old]])
-    state = pushed(built, champions=lambda: next(champions))
-    assert "push to 'store': " in state.message
-    wait_until(lambda: pushes(state) == [("Completed", 2)])
+    assert pushed(built, champions=lambda: [old]).is_completed()
     assert old[2:] in files(store)
     assert len(files(store)) == 5
 
 
-def test_what_a_server_says_is_logged_without_credentials(built, monkeypatch):
-    # No server repeats a password, so this one is the name of a folder that is none.
-    default_remote(built, built.root / "params.yaml" / "open-sesame")
-    monkeypatch.setenv("STORE_PASSWORD", "open-sesame")
-    state = pushed(built)
-    log = logged(state.state_details.flow_run_id)
-    assert any("/params.yaml/***/files/md5" in line for line in log)
-    assert not any("sesame" in line for line in [state.message, *log])
-
-
 @contextmanager
 def silent_remote(project):
-    """A default remote that takes connections and never answers."""
+    """A default remote that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         default_remote(project, f"http://127.0.0.1:{server.getsockname()[1]}/mnist")
         yield server
 
 
-def test_a_push_is_stopped_with_the_flow(built):
+def test_push_has_a_time_limit(built, monkeypatch):
+    monkeypatch.setattr(push, "TIMEOUT_SECONDS", 1.5)
+    with silent_remote(built):
+        state = pushed(built)
+    assert state.name == "Unavailable"
+    assert "it took longer than 1.5 s." in state.message
+
+
+@pytest.mark.slow
+def test_push_stops_with_the_flow(built, prefect_server):
     @flow
     def stopped():
         project = DvcProject(built.root)
@@ -262,15 +191,13 @@ def test_a_push_is_stopped_with_the_flow(built):
             pusher = Pusher(built.root, "auto", [])
             context = contextvars.copy_context()
             with ThreadPoolExecutor(1) as pool:
-                pushed = pool.submit(
-                    context.run, pusher.finish, stages, Completed(message=DONE)
-                )
+                future = pool.submit(context.run, pusher.finish, stages, DONE)
                 connection, _ = server.accept()
                 stages.stop()
-                state = pushed.result()
+                state = future.result()
             with connection:
                 while connection.recv(65536):
-                    pass  # what was asked for, then the end of whoever asked
+                    pass  # the request, then the end of the client
             return state
 
     assert stopped(return_state=True).message == (
@@ -278,20 +205,9 @@ def test_a_push_is_stopped_with_the_flow(built):
     )
 
 
-def test_a_push_that_takes_too_long_is_ended(built, monkeypatch):
-    monkeypatch.setattr(push, "TIMEOUT_SECONDS", 1.5)
-    with silent_remote(built):
-        state = pushed(built, "always")
-    assert state.name == "Failed"
-    assert state.message == (
-        "The results were not pushed to 'store' (`dvc push` tries again): it took "
-        "longer than 1.5 s."
-    )
-
-
 @pytest.fixture
 def s3(project, monkeypatch):
-    """A bucket on this machine that is the default remote; nothing is in it yet."""
+    """An empty bucket on this machine that is the default remote."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -314,9 +230,11 @@ def s3(project, monkeypatch):
         server.wait()
 
 
-def test_s3_is_a_remote_like_any_other(built, s3, tmp_path):
-    state = pushed(built, "always")
-    assert state.message.startswith(f"{DONE} push to 'store': 4 files pushed (")
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", ["store", "s3"])
+def test_another_clone_pulls_what_a_run_pushed(built, remote, request):
+    request.getfixturevalue(remote)
+    assert pushed(built).message.startswith("push to 'store': 4 files pushed (")
     built.commit()
     other = clone(built)
     dvc(other, "pull", "--quiet")
@@ -324,6 +242,5 @@ def test_s3_is_a_remote_like_any_other(built, s3, tmp_path):
     assert other.status() == {}
     md5 = other.lock()["each@a"]["outs"][0]["md5"]
     cached(other, md5).unlink()
-    fetch_object(other.root, md5, tmp_path / "champion")
-    assert (tmp_path / "champion").read_text() == "plus hello\nplus world\n"
+    assert fetch_object(other.root, md5) == b"plus hello\nplus world\n"
     push_objects(other.root, [md5])
