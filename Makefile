@@ -37,7 +37,7 @@ schedule: $(INSTALLED) ## run the pipeline on the schedule in params.yaml
 unschedule: $(INSTALLED) ## stop the schedule; the history stays
 	python -m flows.schedule --stop
 
-PYTEST := python -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(INSTALLED) ## run the fast tests, in 3 minutes; they need no network and no GPU
 	$(PYTEST)
@@ -71,7 +71,7 @@ test-dvc-versions: test-dvc-$(DVC_OLDEST) test-dvc-$(DVC_NEWEST) ## test prefect
 .PRECIOUS: .venv-dvc-%/.installed
 
 test-dvc-%: .venv-dvc-%/.installed
-	cd prefect-dvc && $(CURDIR)/.venv-dvc-$*/bin/python -m pytest -W default::DeprecationWarning $(DVC_TESTS)
+	cd prefect-dvc && $(CURDIR)/.venv-dvc-$*/bin/python -m pytest -m '' -W default::DeprecationWarning $(DVC_TESTS)
 
 check: $(INSTALLED) ## check format, lint, types, and the prose: .ci/deny-list
 	ruff format --check .

@@ -64,7 +64,7 @@ def parts(digits: dict[str, np.ndarray]) -> tuple[dict, Facts]:
 
 @pytest.fixture
 def record() -> Record:
-    """What is known of a champion."""
+    """The record of a champion."""
     return Record(
         model="scratch_adam",
         md5="9" * 32,

@@ -15,7 +15,7 @@ KIND = DatasetSpec(
     form=ImageSpec(shape=(28, 28), brightest=255, box=20),
     classes=tuple("0123456789"),
 )
-# What the small data set's values are; the rest is as in MNIST's dataset card.
+# The dataset card of the small data set, where it differs from MNIST's.
 RANGES = {
     "counts": {"train": TRAIN + VALID, "test": TEST},
     "class_share": [0.09, 0.11],
@@ -26,7 +26,7 @@ RANGES = {
 
 
 def facts(shape: tuple[int, int], classes: int, **scale: float) -> Facts:
-    """What there is to know of made-up images, whose classes are called 0, 1 ..."""
+    """Return the facts about made-up images with the classes 0, 1, ..."""
     return Facts(
         title="made up",
         form=ImageSpec(shape=shape, brightest=255, box=None),

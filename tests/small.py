@@ -29,7 +29,7 @@ def lay_out(root: Path, parts: tuple[dict, Facts], params: dict) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(ROOT / "datasets", root / "datasets")
     splits.save(root / "data" / "normalized", by_name, facts)
-    # Of a few images: with more, digits this small are no challenge.
+    # Fitted on a few images: more of them would be too easy.
     few = splits.Split(*(values[:60] for values in by_name["train"]))
     settings = Baseline.model_validate(params["baseline"])
     model_file.save(

@@ -5,7 +5,6 @@ import signal
 from servers import (
     alive,
     prefect_server,
-    pytest_xdist_make_scheduler,
     serving_prefect,
     wait_until,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "prefect_server",
     "processes",
     "project",
-    "pytest_xdist_make_scheduler",
     "serving_prefect",
     "wait_until",
 ]

@@ -97,22 +97,6 @@ def prefect_server(tmp_path_factory) -> Iterator[dict[str, str]]:
         APILogHandler().flush()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Give the files that use the server to one worker, so that only one starts it.
-
-    The mark `xdist_group` has no effect with pytest 9.2 and pytest-xdist 3.8.
-    """
-    from xdist.scheduler import LoadGroupScheduling  # noqa: PLC0415  # may be missing
-
-    class ServerScheduling(LoadGroupScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            text = (config.rootpath / nodeid.partition("::")[0]).read_text()
-            return "server" if "prefect_server" in text else nodeid
-
-    return ServerScheduling(config, log)
-
-
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:

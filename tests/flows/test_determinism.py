@@ -17,8 +17,6 @@ import yaml
 from checkouts import end, git, locked
 from servers import wait_until
 
-pytestmark = pytest.mark.xdist_group("server")
-
 FLOW = ("python", "-m", "flows.pipeline")
 REPRO = ("dvc", "repro")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

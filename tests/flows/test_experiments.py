@@ -19,7 +19,7 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '(.+)'", output)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]
+pytestmark = pytest.mark.slow
 
 
 def test_dvc_repro_trains_new_seeds_and_changed_variants(experimenting, prefect_server):

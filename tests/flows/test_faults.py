@@ -36,8 +36,6 @@ from disturbed import DISK_BYTES, FLOW, PROMOTE, REPRO, VARIANT, Case, Engine, L
 from samples import ROOT
 from servers import server_environment, start_server, stop_server, wait_until
 
-pytestmark = pytest.mark.xdist_group("faults")  # all tests share one lab
-
 # The DVC stage of each step.
 STEPS = {
     "download": "download",

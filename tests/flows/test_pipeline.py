@@ -17,8 +17,6 @@ from samples import TRAIN, VALID
 
 from flows import pipeline
 
-pytestmark = pytest.mark.xdist_group("server")
-
 STAGES = 8  # of the small checkout, with two variants
 
 

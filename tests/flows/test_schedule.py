@@ -33,7 +33,7 @@ from flows.deploy.cron import Schedule
 from flows.schedule import LOST
 from prefect_dvc import DvcProject
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("schedule")]
+pytestmark = pytest.mark.slow
 
 NIGHTLY, ON_DEMAND = "mnist-sgd/nightly", "mnist-sgd/on-demand"
 # Writes its PID, then waits while the file `hold` exists.

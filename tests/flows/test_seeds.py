@@ -14,8 +14,6 @@ from flows import seeds
 from flows.results import experiments
 from tasks.runtime.params import BadInput
 
-pytestmark = pytest.mark.xdist_group("server")
-
 FLOW = ("python", "-m", "flows.seeds")
 
 

@@ -9,8 +9,6 @@ from prefect.client.orchestration import get_client
 
 from flows import sweep
 
-pytestmark = pytest.mark.xdist_group("server")
-
 FLOW = ("python", "-m", "flows.sweep")
 RATES = ("--variants", "autograd", "--learning-rates", "0.003", "0.01", "1e30")
 CONCLUSION = "To run it: dvc exp run -S train.variants.autograd.learning_rate=0.01"

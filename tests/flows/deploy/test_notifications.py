@@ -17,8 +17,6 @@ from servers import wait_until
 from flows.deploy import notifications
 from flows.deploy.daemons import Unready
 
-pytestmark = pytest.mark.xdist_group("server")
-
 
 class Ops:
     """A web server that records the messages it receives, in order."""

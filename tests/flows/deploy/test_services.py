@@ -15,7 +15,6 @@ from flows.deploy import services
 from flows.deploy.daemons import Unready
 
 
-@pytest.mark.xdist_group("server")
 def test_web_page_cannot_create_a_flow_run(prefect_server):
     # Browsers let any page send this "simple request" to any host.
     url = f"{prefect_server['PREFECT_API_URL']}/flows/"

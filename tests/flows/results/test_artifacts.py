@@ -87,7 +87,6 @@ def test_table_of_another_project_is_ignored(data):
     assert [row["change"] for row in rows] == ["new", "new", "new"]
 
 
-@pytest.mark.xdist_group("server")
 def test_second_run_shows_the_change_since_the_first(tmp_path, prefect_server):
     @flow
     def show(accuracy: float) -> list[str]:
@@ -105,7 +104,6 @@ def test_second_run_shows_the_change_since_the_first(tmp_path, prefect_server):
         assert show(0.9210) == ["+0.0010", "none"]
 
 
-@pytest.mark.xdist_group("server")
 def test_damaged_metrics_are_not_shown_and_fail_nothing(
     tmp_path, caplog, prefect_server
 ):

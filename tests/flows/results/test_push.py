@@ -26,7 +26,6 @@ from prefect_dvc import DvcProject
 pytestmark = [
     # DVC calls pygtrie in this way for the outputs of a stage.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
-    pytest.mark.xdist_group("server"),
 ]
 
 DONE = Completed(message="Every stage is up to date.")
