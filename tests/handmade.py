@@ -1,9 +1,13 @@
 """Images and a model of hand for the tests of predictions: bars that a model tells."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from tasks.dataset.spec import ImageSpec
 from tasks.dataset.splits import Scale
+from tasks.modeling import model_file
 from tasks.modeling.calibration import Calibration
 from tasks.modeling.model_file import Description, Model
 
@@ -44,3 +48,16 @@ def bars(*, kept: int = 1000, wrong: int = 0) -> Model:
             ),
         ),
     )
+
+
+def checkout_with_bars(folder: Path) -> Path:
+    """Make a checkout with one model, `bars`, beside a folder of images, `some`."""
+    root = folder / "checkout"
+    model_file.save(bars(), root / "models" / "bars.safetensors")
+    (root / "params.yaml").write_text("evaluate:\n  max_error: 0.01\n")
+    some = folder / "some"
+    some.mkdir()
+    for number, image in enumerate([upright(), lying(), 255 - upright()]):
+        Image.fromarray(image).save(some / f"{number}.png")
+    (some / "3.png").write_bytes(b"no")
+    return root

@@ -6,15 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from handmade import bars, lying, upright
-from PIL import Image
-from prefect import get_client
+from handmade import checkout_with_bars
 
-from flows import predict as flow
 from tasks import predict
-from tasks.modeling import model_file
 from tasks.registry import champions
 from tasks.registry.champions import Event
 from tasks.runtime import cli
@@ -23,15 +18,7 @@ from tasks.runtime.params import BadInput
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A checkout with one model, `bars`, next to a folder of images."""
-    root = tmp_path / "checkout"
-    model_file.save(bars(), root / "models" / "bars.safetensors")
-    (root / "params.yaml").write_text("evaluate:\n  max_error: 0.01\n")
-    some = tmp_path / "some"
-    some.mkdir()
-    for number, image in enumerate([upright(), lying(), 255 - upright()]):
-        Image.fromarray(image).save(some / f"{number}.png")
-    (some / "3.png").write_bytes(b"no")
+    root = checkout_with_bars(tmp_path)
     monkeypatch.chdir(root)
     return root
 
@@ -131,37 +118,3 @@ def test_paths_can_be_read_from_a_file(checkout, monkeypatch):
     run(monkeypatch, "--list", listed, "--start", checkout.parent, "--model", "bars")
     rows = table(checkout / "predictions" / "predictions.csv")
     assert [row["path"] for row in rows] == ["some/0.png", "some/1.png"]
-
-
-@pytest.mark.slow
-def test_the_predict_flow_shows_the_least_certain_images(
-    checkout, prefect_server, monkeypatch
-):
-    monkeypatch.setattr(flow, "ROOT", checkout)
-    monkeypatch.setenv("PYTHONPATH", str(Path(predict.__file__).parent.parent))
-    some = np.stack([upright(), lying(), upright()])
-    np.save(checkout.parent / "some" / "many.npy", some)
-    state = flow.predict(
-        ["some"],
-        model="bars",
-        out=str(checkout / "there"),
-        format="parquet",
-        start=str(checkout.parent),
-        return_state=True,
-    )
-    assert state.is_completed()
-    assert state.message.startswith("7 images read by bars (")
-    assert {path.name for path in (checkout / "there").iterdir()} == {
-        "contact_sheet.html",
-        "predictions.json",
-        "predictions.parquet",
-    }
-    wanted = {"artifacts": {"key": {"any_": ["predictions"]}}}
-    with get_client(sync_client=True) as client:
-        answer = client.request("POST", "/artifacts/latest/filter", json=wanted)
-    (artifact,) = answer.json()
-    assert len(json.loads(artifact["data"])) == 6
-    assert "7 images, read by bars" in artifact["description"]
-    state = flow.predict(["nowhere"], model="bars", return_state=True)
-    assert state.is_failed()
-    assert "'nowhere' does not exist" in state.message

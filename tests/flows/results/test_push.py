@@ -192,7 +192,7 @@ def test_push_stops_with_the_flow(built, prefect_server):
             with ThreadPoolExecutor(1) as pool:
                 future = pool.submit(context.run, pusher.finish, stages, DONE)
                 connection, _ = server.accept()
-                stages.stop()
+                stages._processes.stop()
                 state = future.result()
             with connection:
                 while connection.recv(65536):
