@@ -137,7 +137,7 @@ def test_no_step_imports_prefect_or_dvc():
 
 
 def test_a_plan_needs_neither_prefect_nor_the_steps():
-    loaded = importing("prefect_dvc.planning", "prefect_dvc.processes")
+    loaded = importing("prefect_dvc.dvc_repo", "prefect_dvc.processes")
     assert not {"prefect", "tasks", "torch", "sklearn"} & loaded
 
 

@@ -301,7 +301,7 @@ def test_select_and_plan_wait_for_the_repository(project, monkeypatch):
     assert len(repo.select()) == 4
     assert paused == [0.2]
     other.lock()
-    assert len(repo.plan({})) == 4
+    assert len(repo.plan()) == 4
     assert paused == [0.2, 0.2]
 
 

@@ -9,7 +9,7 @@ import pytest
 from random_projects import contents
 
 from prefect_dvc import Action, ProjectError, RunOptions
-from prefect_dvc.planning import plan
+from prefect_dvc.dvc_repo import plan
 
 # DVC's own, when it looks up the outputs of a stage.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -229,7 +229,7 @@ def test_a_plan_prints_as_a_table(built):
 PLAN = """\
 import sys
 from prefect_dvc.options import RunOptions
-from prefect_dvc.planning import plan
+from prefect_dvc.dvc_repo import plan
 assert len(plan(".", RunOptions())) == 4
 assert "prefect" not in sys.modules
 """

@@ -87,7 +87,7 @@ def planned(root, options):
     """Return the plan, which must change nothing."""
     before = contents(root)
     with chdir(root):
-        plan = DvcRepo(root, options, wait=False, pause=never).plan({})
+        plan = DvcRepo(root, options, wait=False, pause=never).plan()
     assert contents(root) == before
     return {stage.name: stage for stage in plan}
 

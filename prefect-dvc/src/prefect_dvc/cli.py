@@ -130,7 +130,7 @@ def _deploy(parsed: argparse.Namespace) -> int:
 
 
 def _planned(options: RunOptions, parsed: argparse.Namespace) -> Plan:
-    from prefect_dvc.planning import plan  # noqa: PLC0415  # imports DVC, not Prefect
+    from prefect_dvc.dvc_repo import plan  # noqa: PLC0415  # imports DVC, not Prefect
 
     return plan(Path.cwd(), options, wait=parsed.wait)
 

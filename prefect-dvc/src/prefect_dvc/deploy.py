@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
-from prefect.schedules import Cron, Schedule
+from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
@@ -52,9 +52,24 @@ def deploy(
                 "`prefect server start`, or set PREFECT_API_URL to another."
             )
         try:
-            schedule = Cron(cron, timezone=timezone) if cron else None
+            deployment = run_project.to_deployment(
+                name,
+                schedule=Cron(cron, timezone=timezone) if cron else None,
+                parameters={
+                    "folder": str(folder),
+                    "targets": list(options.targets) or None,
+                    "options": options.enabled(),
+                    "jobs": jobs,
+                },
+                description=f"The DVC project in {folder}, by prefect-dvc.",
+                work_pool_name=pool,
+                job_variables={"working_dir": str(folder)},
+                concurrency_limit=ConcurrencyLimitConfig(limit=1),
+                entrypoint_type=EntrypointType.MODULE_PATH,
+                enforce_parameter_schema=False,
+            )
             _create_pool(pool)
-            _apply(folder, name, schedule, pool, options, jobs)
+            deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop
         except ValueError as error:  # also pydantic's
             reason = str(error)
             if isinstance(error, ValidationError):
@@ -80,30 +95,3 @@ def deploy(
 def _create_pool(name: str) -> None:
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-
-
-def _apply(
-    folder: Path,
-    name: str,
-    schedule: Schedule | None,
-    pool: str,
-    options: RunOptions,
-    jobs: int | None,
-) -> None:
-    deployment = run_project.to_deployment(
-        name,
-        schedule=schedule,
-        parameters={
-            "folder": str(folder),
-            "targets": list(options.targets) or None,
-            "options": options.enabled(),
-            "jobs": jobs,
-        },
-        description=f"The DVC project in {folder}, by prefect-dvc.",
-        work_pool_name=pool,
-        job_variables={"working_dir": str(folder)},
-        concurrency_limit=ConcurrencyLimitConfig(limit=1),
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        enforce_parameter_schema=False,
-    )
-    deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop

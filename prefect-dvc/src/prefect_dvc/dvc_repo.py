@@ -11,8 +11,9 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -24,6 +25,7 @@ from dvc.stage.cache import RunCacheNotSupported
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc_data.hashfile.cache import DiskError
 
+from prefect_dvc import history
 from prefect_dvc.atomic_files import AtomicRwlock, repair_rwlock
 from prefect_dvc.errors import (
     DependencyChanged,
@@ -42,6 +44,12 @@ BUSY_POLL_SECONDS = 0.2
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def plan(folder: Path, options: RunOptions, *, wait: bool = True) -> Plan:
+    """Return what a run of the project in `folder` would do; change nothing."""
+    with chdir(folder):
+        return DvcRepo(folder, options, wait=wait, pause=time.sleep).plan()
 
 
 def _locked(
@@ -87,9 +95,9 @@ class DvcRepo:
 
     Args:
         folder: inside a DVC repository.
-        options: those of `dvc repro`.
+        options: of the run.
         wait: whether to wait while another DVC command holds what a stage needs.
-        pause: called between two tries with seconds to sleep; may raise to give up.
+        pause: sleeps for some seconds between two tries; may raise to give up.
         say: called with the reason when a wait begins.
     """
 
@@ -123,14 +131,11 @@ class DvcRepo:
         return select(self._repo, self._options)
 
     @_locked
-    def plan(self, last_seconds: Mapping[str, float]) -> Plan:
-        """Return what a run would do, given the seconds of the last run of each stage.
-
-        It changes nothing.
-        """
+    def plan(self) -> Plan:
+        """Return what a run would do; change nothing."""
         repair_rwlock(self._repo)
         selected = select(self._repo, self._options)
-        planner = Planner(self._repo, self._options, last_seconds)
+        planner = Planner(self._repo, self._options, history.read(self.root))
         # Loaded one by one, each would parse all of dvc.yaml and dvc.lock.
         stages = {stage.addressing: stage for stage in self._repo.index.stages}
         planned = []
@@ -157,12 +162,7 @@ class DvcRepo:
 
     @contextmanager
     def opened(self, name: str, *, force: bool = False) -> Iterator[OpenStage]:
-        """Open stage `name`; while it is open, no other command may touch its files.
-
-        Args:
-            name: of a selected stage.
-            force: run it even if unchanged.
-        """
+        """Open stage `name`; while it is open, no other command may touch its files."""
         claim = ExitStack()
         try:
             yield self._open(name, claim, force=force or self._options.force)

@@ -14,11 +14,10 @@ from prefect.context import FlowRunContext
 
 from prefect_dvc.commands import Commands, run_log
 from prefect_dvc.cores import Cores, available_cores
-from prefect_dvc.dvc_repo import DvcRepo
-from prefect_dvc.errors import ProjectBusy, RunFailed
+from prefect_dvc.dvc_repo import DvcRepo, plan
+from prefect_dvc.errors import ProjectBusy, ProjectError, RunFailed
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
-from prefect_dvc.planning import plan, project_root
 from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
 from prefect_dvc.results import Events, Outcome, RunResult
@@ -46,7 +45,9 @@ class DvcProject:
     def __init__(
         self, folder: Path | str = ".", *, jobs: int | None = None, wait: bool = True
     ) -> None:
-        self.folder = project_root(Path(folder))
+        self.folder = Path(folder).resolve()
+        if not self.folder.is_dir():
+            raise ProjectError(f"{folder} is not a folder.")
         self.jobs = available_cores() if jobs is None else max(1, jobs)
         self.wait = wait
         self._hooks: list[tuple[str, Hook]] = []
@@ -112,7 +113,7 @@ class DvcProject:
                     chosen,
                     jobs=self.jobs,
                     hooks=self._hooks,
-                    events=events,
+                    events=events or Events(),
                 )
                 if chosen.pull and not chosen.no_run_cache:
                     repo.pull_run_cache()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prefect_dvc.stage_list import StageList, table
+from prefect_dvc.plan import StageList, table
 
 
 class Outcome(StrEnum):

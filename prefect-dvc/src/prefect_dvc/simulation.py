@@ -39,10 +39,8 @@ Contents = dict[str, Content]
 class Planner:
     """Plans one stage after another, in the order of the run.
 
-    Args:
-        repo: locked.
-        options: of the run.
-        last_seconds: how long each stage's commands took the last time.
+    The repository must be locked. `last_seconds` says how long each stage's commands
+    took the last time.
     """
 
     def __init__(
@@ -51,7 +49,9 @@ class Planner:
         self._repo = repo
         self._options = options
         self._last_seconds = last_seconds
-        self._outputs = _FutureOutputs()
+        # The outputs that will differ from the workspace when a stage's turn comes, by
+        # path; None if the content is not known before the stage runs.
+        self._future: dict[str, Content | None] = {}
         self._forced: set[str] = set()
 
     def planned(
@@ -65,9 +65,16 @@ class Planner:
             selected: the same stage in the run.
         """
         name = stage.addressing
-        pending = [] if stage.frozen else self._outputs.simulate(stage)
+        pending = [] if stage.frozen else self._simulate(stage)
         forced = self._options.force or name in self._forced
-        found = self._changes(stage, upstream, pending)
+        found = changes(
+            stage,
+            skip=pending,
+            allow_missing=self._options.allow_missing,
+            upstream=upstream,
+        )
+        if found != [NEVER_RAN]:
+            found += [Change("dependency", str(dep), PENDING) for dep in pending]
         if forced:
             found = [FORCED, *found]
         runs = stage.cmd and not stage.frozen
@@ -78,7 +85,8 @@ class Planner:
                 restored = self._restored(stage, upstream)
             action = Action.RUN if restored is None else Action.RESTORE
             if runs or (stage.is_import and not stage.frozen):
-                self._outputs.change(stage, restored)
+                for out in stage.outs:
+                    self._future[out.fs_path] = (restored or {}).get(out.fs_path)
             if self._options.force_downstream:
                 self._forced.update(selected.feeds)
         return PlannedStage(
@@ -91,18 +99,22 @@ class Planner:
             last_seconds=self._last_seconds.get(name),
         )
 
-    def _changes(
-        self, stage: Stage, upstream: list[Stage], pending: list[Dependency]
-    ) -> list[Change]:
-        found = changes(
-            stage,
-            skip=pending,
-            allow_missing=self._options.allow_missing,
-            upstream=upstream,
-        )
-        if found == [NEVER_RAN]:
-            return found
-        return found + [Change("dependency", str(dep), PENDING) for dep in pending]
+    def _simulate(self, stage: Stage) -> list[Dependency]:
+        """Give a stage's dependencies their future content; return those unknown."""
+        pending = []
+        for position, dep in enumerate(stage.deps):
+            changed = {
+                path: content
+                for path, content in self._future.items()
+                if _overlap(path, dep.fs_path)
+            }
+            if not changed:
+                continue
+            if content := _future_content(dep, changed):
+                stage.deps[position] = _FutureDependency.of(dep, content)
+            else:
+                pending.append(dep)
+        return pending
 
     def _restored(self, stage: Stage, upstream: list[Stage]) -> Contents | None:
         """Return the content of the outputs if restored; None if they can't be."""
@@ -139,40 +151,6 @@ class Planner:
 
 def _contents(stage: Stage) -> Contents:
     return {out.fs_path: (out.meta, out.hash_info) for out in stage.outs}
-
-
-class _FutureOutputs:
-    """The outputs that will differ from the workspace when a stage's turn comes."""
-
-    def __init__(self) -> None:
-        self._contents: dict[str, Content | None] = {}
-
-    def change(self, stage: Stage, restored: Contents | None) -> None:
-        """Note what a stage will write; None: not known before it runs."""
-        for out in stage.outs:
-            self._contents[out.fs_path] = (restored or {}).get(out.fs_path)
-
-    def simulate(self, stage: Stage) -> list[Dependency]:
-        """Give the stage's dependencies their future content.
-
-        Returns:
-            the dependencies whose future content is unknown.
-        """
-        pending = []
-        for position, dep in enumerate(stage.deps):
-            changed = {
-                path: content
-                for path, content in self._contents.items()
-                if _overlap(path, dep.fs_path)
-            }
-            if not changed:
-                continue
-            content = _future_content(dep, changed)
-            if content is None:
-                pending.append(dep)
-            else:
-                stage.deps[position] = _FutureDependency.of(dep, content)
-        return pending
 
 
 class _FutureDependency(Dependency):  # type: ignore[misc]  # DVC is not typed

@@ -8,7 +8,7 @@ state Cached.
 import fnmatch
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prefect import Task, allow_failure
@@ -56,8 +56,8 @@ class ProjectRun:
         options: RunOptions,
         *,
         jobs: int,
-        hooks: Iterable[tuple[str, Hook]] = (),
-        events: Events | None = None,
+        hooks: Sequence[tuple[str, Hook]],
+        events: Events,
     ) -> None:
         self._repo = repo
         self._processes = processes
@@ -71,8 +71,8 @@ class ProjectRun:
             {name: stage.upstream for name, stage in selected.items()},
             history.read(repo.root),
         )
-        self._hooks = tuple(hooks)
-        self._events = events or Events()
+        self._hooks = hooks
+        self._events = events
         self._stages: dict[str, PrefectFuture[Any]] = {}
         self._others: list[PrefectFuture[Any]] = []
         self._results: dict[str, StageResult] = {}
@@ -118,8 +118,9 @@ class ProjectRun:
             description: the task's description in the Prefect UI.
             retry_delay_seconds: pauses before the second, third, ... attempt.
         """
-        needed = list(self._stages) if upstream is None else upstream
-        needed = [needed] if isinstance(needed, str) else needed
+        if upstream is None:
+            upstream = list(self._stages)
+        needed = [upstream] if isinstance(upstream, str) else upstream
         commands = Commands(name, self._processes, self._cores)
         task = _task(
             lambda: body(commands),
@@ -174,7 +175,10 @@ class ProjectRun:
         self._results[name] = result
         if result.outcome.up_to_date:
             self._cores.ended(name)
-        elif result.outcome is Outcome.FAILED and not self._is_retried(name, state):
+        elif result.outcome is Outcome.FAILED and not (
+            state.name == UNAVAILABLE
+            and task_run.run_count <= self._stage_options[name].retries
+        ):
             self._failed = self._failed or name
             if self._options.ignores_upstream:
                 self._cores.ended(name)
@@ -229,8 +233,7 @@ class ProjectRun:
             return ended
 
     def _execute(self, name: str, stage: OpenStage) -> Ended:
-        logger = run_log()
-        listener = Listener(name)
+        log, listener = run_log(), Listener(name)
         process = stage.process | {"env": environment(stage.process["env"])}
         limit = self._stage_options[name].timeout_seconds
 
@@ -238,22 +241,18 @@ class ProjectRun:
             self._events.printed(name, line)
             listener(line)
 
-        logger.info("%s runs: %s", name, stage.reason)
+        log.info("%s runs: %s", name, stage.reason)
         self._events.started(name, stage.reason)
         started = time.monotonic()
         for command in stage.commands:
             # A shell's last argument: the command as dvc.yaml has it.
-            logger.info("Running %s", command[-1])
+            log.info("Running %s", command[-1])
             self._processes.run(command, process, on_line, limit)
         stage.record()
         seconds = time.monotonic() - started
         message = f"{name} ran in {seconds:.1f} s"
         result = StageResult(name, Outcome.RAN, seconds, message, stage.reason)
         return result, Completed(message=message)
-
-    def _is_retried(self, name: str, state: State[Any]) -> bool:
-        attempts = 1 + self._stage_options[name].retries
-        return _is_unavailable(None, None, state) and task_run.run_count < attempts
 
     def _call_hooks(self, result: StageResult) -> None:
         for pattern, hook in self._hooks:
