@@ -71,11 +71,7 @@ def pipeline(
 
 
 def _refuse_shell_words(names: Iterable[str]) -> None:
-    """Refuse stage names that a shell would read as more than one word.
-
-    Raises:
-        ProjectError: a stage has such a name.
-    """
+    """Refuse stage names that a shell would read as more than one word."""
     for name in names:
         if not WORD.fullmatch(name):
             raise ProjectError(

@@ -61,11 +61,7 @@ def rollback(to: str | None = None) -> State[Any]:
 
 
 def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:
-    """Return the record of the present champion, and of the one to restore.
-
-    Raises:
-        BadInput: there is none, or `to` matches none or several.
-    """
+    """Return the record of the present champion, and of the one to restore."""
     if not history:
         raise BadInput("There is no champion yet, so there is none to restore.")
     now = history[-1].champion

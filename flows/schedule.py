@@ -44,12 +44,7 @@ DEPLOYED = ROOT / ".schedule" / "deployed"
 
 
 def start() -> None:
-    """Start everything and print what runs.
-
-    Raises:
-        BadInput: `schedule` in params.yaml is missing or invalid.
-        Unready: a program can't start, or another checkout uses the server.
-    """
+    """Start everything and print what runs."""
     schedule = load("schedule", Schedule)
     services.stop_outdated()
     url = services.address()
@@ -68,12 +63,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Undo what `start` did and print what was stopped; the history stays.
-
-    Raises:
-        Unready: the server that has the deployments does not answer, or a run does not
-            end.
-    """
+    """Undo what `start` did and print what was stopped; the history stays."""
     url = _deployed_on() or services.address()
     removed = False
     if _deployed_on() or answers(url):
@@ -108,8 +98,7 @@ def _client(url: str) -> Iterator[SyncPrefectClient]:
 def _deploy(client: SyncPrefectClient, url: str) -> None:
     """Bring the deployments up to date with prefect.yaml, params.yaml and this folder.
 
-    Raises:
-        Unready: another checkout has them, or Prefect refuses them.
+    Another checkout's deployments are taken over only if its worker is stopped.
     """
     found = deployments.existing(client)
     folders = {deployments.folder(deployment) for deployment in found}
@@ -137,11 +126,7 @@ def _deploy(client: SyncPrefectClient, url: str) -> None:
 def _undeploy(client: SyncPrefectClient) -> bool:
     """Remove this checkout's deployments and alarms, and cancel their runs.
 
-    Returns:
-        whether there were any deployments.
-
-    Raises:
-        Unready: a run does not end.
+    Returns whether there were any deployments.
     """
     found = [
         deployment

@@ -62,11 +62,7 @@ def _follows_rule(field: str, value: str | None) -> bool:
 def next_run(
     client: SyncPrefectClient, nightly: DeploymentResponse, schedule: Schedule
 ) -> datetime:
-    """Return when the server has planned the next run of `schedule`.
-
-    Raises:
-        Unready: it planned none in a minute.
-    """
+    """Return when the server has planned the next run of `schedule`."""
 
     def future_run() -> datetime | None:
         planned = planned_runs(client, nightly, schedule)

@@ -59,11 +59,7 @@ class Background:
         return record is not None and record[1:] != (str(self.root), _environment())
 
     def start(self, command: list[str], environment: Mapping[str, str]) -> None:
-        """Start the program in a session of its own; write its output to its log.
-
-        Raises:
-            Unready: it runs already.
-        """
+        """Start the program in a session of its own; write its output to its log."""
         self.log.parent.mkdir(exist_ok=True)
         with self._file.open("a+", encoding="utf-8") as file:
             if not _try_lock(file):
@@ -87,11 +83,7 @@ class Background:
             json.dump(record._asdict(), file)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until the program is ready.
-
-        Raises:
-            Unready: it ended, or was not ready in time; with the last line of its log.
-        """
+        """Wait until the program is ready; if it fails, report its last line."""
         poll(lambda: ready() or not self.running(), seconds)
         if not ready():
             late = f"was not ready after {seconds:g} s"

@@ -37,12 +37,7 @@ RECORDED = ("prefect.yaml", *FLOWS)
 def describe() -> dict[str, str]:
     """Return what the deployments record of the checkout in the current directory.
 
-    Returns:
-        `folder`, `cron` and `timezone`, and as `version` a hash of everything that is
-        recorded, which shows whether a deployment is up to date.
-
-    Raises:
-        BadInput: `schedule` in params.yaml is missing or invalid.
+    `version` is a hash of all of it, which shows whether a deployment is up to date.
     """
     root = Path.cwd().resolve()
     schedule = load("schedule", Schedule, root / "params.yaml")
@@ -55,8 +50,7 @@ def describe() -> dict[str, str]:
 def enter(folder: str) -> dict[str, str]:
     """Change to the checkout that a deployment was made from, when a run of it starts.
 
-    Raises:
-        FileNotFoundError: the checkout is missing; the run's log and state say so.
+    If the checkout is missing, the run's log and state say so.
     """
     if not Path(folder, "prefect.yaml").exists():
         sentence = (
@@ -100,11 +94,7 @@ def folder(deployment: DeploymentResponse) -> str | None:
 
 
 def deploy(root: Path, url: str) -> None:
-    """Create or update the deployments of prefect.yaml on the server at `url`.
-
-    Raises:
-        Unready: Prefect refuses them; the message has the last line that it printed.
-    """
+    """Create or update the deployments of prefect.yaml on the server at `url`."""
     ended = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=root,

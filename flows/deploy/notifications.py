@@ -47,11 +47,7 @@ Page: {{ flow_run | ui_url or 'PAGES' ~ flow_run.id }}
 def notification_block(
     client: SyncPrefectClient, name: str | None
 ) -> BlockDocument | None:
-    """Return the saved block with the name TYPE/NAME.
-
-    Raises:
-        Unready: there is no such block, or it can't send notifications.
-    """
+    """Return the saved block TYPE/NAME, if it exists and can send notifications."""
     if name is None:
         return None
     block_type, _, saved = name.partition("/")

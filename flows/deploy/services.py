@@ -36,8 +36,7 @@ def address() -> str:
 def stop_outdated() -> None:
     """Stop programs that started before the checkout moved or its environment changed.
 
-    Raises:
-        Unready: a run is under way, which would be lost.
+    Refused while a run is under way, which would be lost.
     """
     for program in (WORKER, SERVER):
         if program.outdated():
@@ -51,11 +50,7 @@ def stop_outdated() -> None:
 
 
 def start_server(url: str) -> None:
-    """Start a server on this machine, unless one answers at `url`.
-
-    Raises:
-        Unready: `url` is on another machine, its port is taken, or the server fails.
-    """
+    """Start a server on this machine, unless one answers at `url`."""
     if answers(url):
         return
     if not _is_local(url):
@@ -77,11 +72,7 @@ def start_server(url: str) -> None:
 
 
 def start_worker(client: SyncPrefectClient, url: str) -> None:
-    """Start this checkout's one worker, unless it runs.
-
-    Raises:
-        Unready: it ended at once, or polled no work; with the last line of its log.
-    """
+    """Start this checkout's one worker, unless it runs; wait until it polls work."""
     if WORKER.running():
         return
     name = socket.gethostname()

@@ -15,12 +15,7 @@ SWEEP = ROOT / "experiments" / "sweep"
 
 
 def run(folder: Path) -> RunResult:
-    """Bring the experiment in `folder` up to date.
-
-    Raises:
-        BadInput: the pipeline has not run yet, or params.yaml is invalid.
-        PrefectDvcError: a stage failed, or DVC refuses the project.
-    """
+    """Bring the experiment in `folder` up to date."""
     if not (folder / "data" / "normalized").is_dir():
         raise BadInput(
             "data/normalized is missing; run the pipeline first: `make run` or "

@@ -58,11 +58,7 @@ def champion_md5() -> list[str]:
 def restore_champion() -> bool:
     """Restore the champion's file from DVC's cache or remote, if it is missing.
 
-    Returns:
-        False if neither has it.
-
-    Raises:
-        RemoteError: the remote can't be used.
+    Returns False if neither has it.
     """
     champion = champions.current()
     if champion is None or champions.has_model(champion):

@@ -77,9 +77,7 @@ class Pusher:
     def finish(self, run: ProjectRun, state: State[Any]) -> State[Any]:
         """Push if necessary; return the state in which the flow ends.
 
-        Args:
-            run: the stages, all of which have ended.
-            state: the state without a push; if it failed, nothing is pushed.
+        All stages have ended in `state`; if it is a failure, nothing is pushed.
         """
         if not state.is_completed() or self.when == "never" or self._remote is None:
             return state
@@ -119,9 +117,7 @@ class Pusher:
     def _run(self, commands: Commands, command: list[str]) -> str:
         """Run `command` and log its output; return the last line.
 
-        Raises:
-            CommandFailed: it failed, with the first line that says why; or DVC left
-                files out.
+        A failure is raised with the first line that says why.
         """
         lines: list[str] = []
 

@@ -47,11 +47,7 @@ class MissingFile(RemoteError):
 
 
 def configuration(root: Path) -> dict[str, Any]:
-    """Return DVC's configuration of the checkout at `root`.
-
-    Raises:
-        RemoteError: it can't be read.
-    """
+    """Return DVC's configuration of the checkout at `root`."""
     try:
         return dict(Config(str(root / ".dvc")))
     except DvcException as error:
@@ -59,14 +55,10 @@ def configuration(root: Path) -> dict[str, Any]:
 
 
 def masked(text: str, remotes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a text of DVC, a client or a server without credentials.
+    """Return `text` without the credentials of remotes, the environment and URLs.
 
     DVC prints messages of servers unchanged. None was seen to repeat a password, but a
-    server may.
-
-    Args:
-        text: may contain credentials of `remotes`, the environment and URLs.
-        remotes: the section `remote` of DVC's configuration.
+    server may. `remotes` is the section `remote` of DVC's configuration.
     """
     secrets = {
         value
@@ -143,11 +135,7 @@ def _download(repo: Any, md5: str, path: Path) -> None:
 
 @contextmanager
 def _opened(root: Path, md5s: list[str]) -> Iterator[Any]:
-    """Open the DVC repository at `root`, after a check of the hashes.
-
-    Raises:
-        RemoteError: there is none, or an MD5 is invalid, so it must not become a path.
-    """
+    """Open the DVC repository at `root`; an invalid MD5 must not become a path."""
     for md5 in md5s:
         if not MD5.fullmatch(md5):
             raise RemoteError(

@@ -19,13 +19,7 @@ PROGRESS = re.compile(r"(?P<description>.*?):?\s*(?P<percent>\d+)%\|")
 
 
 class Commands:
-    """Runs commands as children of a run: they end with it and share its cores.
-
-    Args:
-        name: the task that runs them.
-        processes: of the run.
-        cores: of the run.
-    """
+    """Runs the commands of a task as children of a run: they share its cores."""
 
     def __init__(self, name: str, processes: Processes, cores: Cores) -> None:
         self._name = name

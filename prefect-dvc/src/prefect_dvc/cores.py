@@ -53,12 +53,9 @@ class Cores:
     def held(
         self, name: str, count: int = 1, *, pause: Callable[[float], object]
     ) -> Iterator[None]:
-        """Hold `count` cores, or all if there are fewer, after waiting for them.
+        """Wait until `count` cores are free, or all if there are fewer; hold them.
 
-        Args:
-            name: the stage, or another task of the run.
-            count: number of cores.
-            pause: called with 0 while waiting; may raise to give up.
+        `pause` is called with 0 while waiting, and may raise to give up.
         """
         count = min(count, self._number)
         deadline = time.monotonic() + ARRIVAL_SECONDS

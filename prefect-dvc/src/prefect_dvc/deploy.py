@@ -39,10 +39,6 @@ def deploy(
         pool: work pool; created, of type `process`, if it does not exist.
         options: of the runs.
         jobs: how many stages run at a time.
-
-    Raises:
-        DeploymentError: no server is up, the cron or time zone is invalid, or the
-            server refuses.
     """
     with connected():
         url = get_current_settings().api.url

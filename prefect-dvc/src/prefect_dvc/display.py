@@ -24,17 +24,7 @@ STYLES = {
 }
 
 
-class SummaryEvents(Events):
-    """Keeps the outcomes, for a table after the run."""
-
-    result: RunResult | None = None
-
-    def finished(self, result: RunResult) -> None:
-        """Keep the outcomes: a live display is still on the screen."""
-        self.result = result
-
-
-class LiveEvents(SummaryEvents):
+class LiveEvents(Events):
     """One line per running stage: name, elapsed time, last line printed."""
 
     def __init__(self, progress: Progress) -> None:
@@ -73,11 +63,10 @@ class LiveEvents(SummaryEvents):
 def shown(*, verbose: bool) -> Iterator[Events]:
     """Show a run while it goes on, and a summary table when it has ended.
 
-    Args:
-        verbose: plain lines, with all output, in a terminal too.
+    If `verbose`, a terminal gets plain lines with all output too.
     """
     console = Console()
-    events = SummaryEvents()
+    events = Events()
     if console.is_terminal and not verbose:
         one_line = Column(no_wrap=True, overflow="ellipsis")
         progress = Progress(

@@ -84,12 +84,8 @@ def can_run(command: str) -> bool:
 class Forked:
     """A running `python -m MODULE ARGUMENT...`, with the methods of `subprocess.Popen`.
 
-    It leads a process group of its own, and its output goes into one pipe.
-
-    Args:
-        command: for which `can_run` is true.
-        cwd: the folder to run it in, which is first on its path too.
-        env: its environment.
+    It leads a process group of its own, its output goes into one pipe, and `cwd` is
+    first on its path.
     """
 
     def __init__(self, command: str, cwd: str, env: Mapping[str, str]) -> None:

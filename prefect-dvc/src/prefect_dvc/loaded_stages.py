@@ -16,11 +16,7 @@ Version = tuple[int, int, int] | None
 
 
 class LoadedStages:
-    """Loads stages by name; the caller holds the repository's lock.
-
-    Args:
-        repo: in whose current directory stages have their names.
-    """
+    """Loads stages by name; the caller holds the repository's lock."""
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo

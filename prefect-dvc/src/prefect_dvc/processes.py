@@ -103,10 +103,7 @@ class Processes:
             on_line: called in the caller's context, from another thread.
             timeout: seconds that the command may take.
 
-        Raises:
-            CommandFailed: it ended with a status other than 0.
-            TimedOut: it took longer than `timeout`.
-            Stopped: the run was stopped.
+        Raises `CommandFailed`, `TimedOut`, or `Stopped`.
         """
         deadline = time.monotonic() + timeout if timeout else float("inf")
         self.pause(0)

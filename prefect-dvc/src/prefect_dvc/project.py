@@ -201,7 +201,7 @@ def _publish(result: RunResult, folder: Path) -> None:
             "stage": stage.name,
             "outcome": stage.outcome.value,
             "seconds": round(stage.seconds, 1) if stage.seconds else "",
-            "reason": stage.reason if stage.outcome.up_to_date else stage.message,
+            "reason": stage.note,
         }
         for stage in result
     ]

@@ -39,6 +39,11 @@ class StageResult:
     message: str
     reason: str = ""
 
+    @property
+    def note(self) -> str:
+        """The reason of a stage that is up to date, the message of any other."""
+        return self.reason if self.outcome.up_to_date else self.message
+
 
 @dataclass(frozen=True)
 class RunResult(StageList[StageResult]):
@@ -83,7 +88,7 @@ class RunResult(StageList[StageResult]):
                 stage.name,
                 stage.outcome.value,
                 f"{stage.seconds:.1f}" if stage.seconds else "",
-                stage.reason if stage.outcome.up_to_date else stage.message,
+                stage.note,
             ]
             for stage in self
         ]
@@ -91,10 +96,12 @@ class RunResult(StageList[StageResult]):
 
 
 class Events:
-    """Receives the events of a run, for a live display; this class ignores them.
+    """Receives the events of a run; this class keeps only the outcomes.
 
     The methods are called from the stages' threads.
     """
+
+    result: RunResult | None = None
 
     def started(self, name: str, reason: str) -> None:
         """Stage `name` starts to run its commands."""
@@ -107,3 +114,4 @@ class Events:
 
     def finished(self, result: RunResult) -> None:
         """All stages have ended."""
+        self.result = result

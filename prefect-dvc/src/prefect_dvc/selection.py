@@ -36,12 +36,7 @@ class SelectedStage:
 def select(repo: Repo, options: RunOptions) -> dict[str, SelectedStage]:
     """Return the stages that a run visits, in an order that respects the graph.
 
-    Args:
-        repo: locked.
-        options: those of `dvc repro`.
-
-    Raises:
-        ProjectError: a target is not a stage of the project.
+    The repository must be locked.
     """
     whole_graph = repo.index.graph
     graph = get_active_graph(whole_graph)

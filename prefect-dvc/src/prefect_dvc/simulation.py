@@ -59,10 +59,8 @@ class Planner:
     ) -> PlannedStage:
         """Return what a run would do with the next stage.
 
-        Args:
-            stage: freshly loaded; its dependencies are replaced by simulated ones.
-            upstream: the stages that it reads from, in the whole repository.
-            selected: the same stage in the run.
+        The stage is freshly loaded; its dependencies are replaced by simulated ones.
+        `upstream` are the stages that it reads from, in the whole repository.
         """
         name = stage.addressing
         pending = [] if stage.frozen else self._simulate(stage)
@@ -80,9 +78,8 @@ class Planner:
         runs = stage.cmd and not stage.frozen
         action = Action.UNCHANGED
         if found:
-            restored = None
-            if runs and not forced and not pending:
-                restored = self._restored(stage, upstream)
+            may_restore = runs and not forced and not pending
+            restored = self._restored(stage, upstream) if may_restore else None
             action = Action.RUN if restored is None else Action.RESTORE
             if runs or (stage.is_import and not stage.frozen):
                 for out in stage.outs:
