@@ -14,20 +14,11 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def enter_project(preload: Path | None = None) -> None:
-    """Change to the project's folder, and prepare for the imports that follow.
-
-    Args:
-        preload: a DVC project whose libraries a child process starts to import now.
-    """
+def enter_project() -> None:
+    """Change to the project's folder, and prepare for the imports that follow."""
     # A collection during the imports finds nothing and takes a fifth of their time.
     gc.disable()
     os.chdir(ROOT)
-    if preload:
-        # Imported here: a process that runs no stages doesn't need it.
-        from prefect_dvc import start_preloading  # noqa: PLC0415
-
-        start_preloading(preload)
 
 
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.command_line import ROOT, parser
 from tasks.onboarding import infer_card
 from tasks.rawdata import dataset_card
 from tasks.rawdata.dataset_card import Dataset
 from tasks.runtime import cli, files
 from tasks.runtime.params import BadInput, printable
 from tasks.sources import convert
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def new_dataset(source: str, name: str | None, *, force: bool) -> None:
@@ -62,14 +61,13 @@ def _from_root(source: str) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = cli.parser(__doc__)
-    parser.prog = "python -m flows.new_dataset"
-    parser.add_argument("source", metavar="FOLDER", help="the data")
-    parser.add_argument("--name", help="of the dataset card (default: from FOLDER)")
-    parser.add_argument(
+    command = parser("flows.new_dataset", __doc__)
+    command.add_argument("source", metavar="FOLDER", help="the data")
+    command.add_argument("--name", help="of the dataset card (default: from FOLDER)")
+    command.add_argument(
         "--force", action="store_true", help="replace a card that has this name"
     )
-    arguments = parser.parse_args()
+    arguments = command.parse_args()
     source = _from_root(arguments.source)
     os.chdir(ROOT)
     new_dataset(source, arguments.name, force=arguments.force)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    enter_project(preload=ROOT)
+    enter_project()
 
 from prefect import flow
 from prefect.client.schemas.objects import State

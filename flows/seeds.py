@@ -15,7 +15,7 @@ from typing import Any
 from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    enter_project(preload=ROOT / "experiments" / "seeds")
+    enter_project()
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact

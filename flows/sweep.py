@@ -16,7 +16,7 @@ from typing import Any
 from flows.command_line import ROOT, enter_project, parser, run
 
 if __name__ == "__main__":
-    enter_project(preload=ROOT / "experiments" / "sweep")
+    enter_project()
 
 import pandas as pd
 from prefect import flow
@@ -51,15 +51,16 @@ def sweep(
         batch_sizes: each variant's own if none.
         seeds: how many, from 0 up.
     """
-    options = {
-        "variants": variants or [],
-        "learning_rates": learning_rates or [],
-        "batch_sizes": batch_sizes or [],
-        "seeds": seeds,
-    }
+    chosen = Grid.parse(
+        {
+            "variants": variants or [],
+            "learning_rates": learning_rates or [],
+            "batch_sizes": batch_sizes or [],
+            "seeds": seeds,
+        }
+    )
     train = load("train", Train, ROOT / "params.yaml")
-    points = Grid.parse(options).points(train)
-    grid.write(experiments.SWEEP / "points.yaml", points)
+    grid.write(experiments.SWEEP / "points.yaml", chosen.points(train))
     experiments.run(experiments.SWEEP)
     table = pd.read_csv(ROOT / "reports" / "sweep.csv")
     conclusion = " ".join(ranking.conclusion(table, train).splitlines())

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from prefect_dvc import forkserver, preload
+from prefect_dvc import forkserver
 
 ROOT = Path(__file__).parent.parent
 STEP = """
@@ -28,7 +28,7 @@ def test_a_forked_step_computes_the_same_as_a_new_process(tmp_path):
         capture_output=True,
         text=True,
     ).stdout
-    modules = preload.preloaded_modules(ROOT) or ("torch",)
+    modules = forkserver.preloaded_modules(ROOT) or ("torch",)
     assert forkserver.start(modules).wait(60)
     child = forkserver.Forked("python -m step", str(tmp_path), os.environ)
     with child.stdout:

@@ -1,8 +1,7 @@
 """Run any DVC pipeline as a Prefect flow.
 
 The names below are the public interface; every other module is private. They are
-imported on first use, so that a program can call `start_preloading` before it imports
-Prefect.
+imported on first use, because Prefect takes seconds and a plan does not need it.
 """
 
 import importlib
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     )
     from prefect_dvc.options import RunOptions
     from prefect_dvc.plan import Action, Change, Plan, PlannedStage
-    from prefect_dvc.preload import start_preloading
     from prefect_dvc.project import DvcProject
     from prefect_dvc.results import Outcome, RunResult, StageResult
     from prefect_dvc.server import retry_connection, run_flow
@@ -54,12 +52,11 @@ __all__ = [
     "describe_error",
     "retry_connection",
     "run_flow",
-    "start_preloading",
 ]
 
 # In this order: those that import neither Prefect nor DVC first.
 _MODULES = (
-    *("errors", "options", "plan", "results", "preload"),
+    *("errors", "options", "plan", "results"),
     *("server", "commands", "stage_tasks", "project"),
 )
 

@@ -89,9 +89,6 @@ def _dry(plan: Plan) -> int:
 
 
 def _run_flow(options: RunOptions, parsed: argparse.Namespace) -> int:
-    from prefect_dvc.preload import start_preloading  # noqa: PLC0415  # before Prefect
-
-    start_preloading(Path.cwd())
     from prefect_dvc.runner import run_in_terminal  # noqa: PLC0415  # imports Prefect
 
     gc.freeze()

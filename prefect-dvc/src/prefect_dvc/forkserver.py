@@ -20,10 +20,14 @@ import signal
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+from prefect_dvc.errors import ProjectError
 
 # Keeps the numeric libraries from starting threads while they are imported.
 ONE_THREAD = {
@@ -43,11 +47,41 @@ _one_at_a_time = threading.RLock()
 _server: list[threading.Event] = []
 
 
+def preloaded_modules(folder: Path) -> tuple[str, ...]:
+    """Return `preload` of the nearest pyproject.toml with a `[tool.prefect-dvc]`.
+
+    Raises:
+        ProjectError: the section is invalid.
+    """
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        path = parent / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+        except ValueError as error:
+            raise ProjectError(f"{path} is not valid TOML: {error}.") from None
+        match tools.get("prefect-dvc"):
+            case None:
+                continue
+            case {"preload": [*names], **rest} if not rest and all(
+                isinstance(name, str) for name in names
+            ):
+                return tuple(names)
+            case {**rest} if not rest:
+                return ()
+        raise ProjectError(
+            f"[tool.prefect-dvc] in {path} is invalid; it takes one key, `preload`, a "
+            "list of module names."
+        )
+    return ()
+
+
 def start(preload: tuple[str, ...]) -> threading.Event:
     """Start the server in the background; the event is set once it can be used.
 
     A process has one server, so the first call decides what is preloaded. The call sets
-    environment variables for a moment, so make it early in a program.
+    environment variables for a moment.
     """
     with _one_at_a_time:
         return _server[0] if _server else _start(preload)

@@ -16,9 +16,9 @@ from prefect_dvc.commands import Commands, run_log
 from prefect_dvc.cores import Cores, available_cores
 from prefect_dvc.dvc_repo import DvcRepo, plan
 from prefect_dvc.errors import ProjectBusy, ProjectError, RunFailed
+from prefect_dvc.forkserver import preloaded_modules
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
-from prefect_dvc.preload import preloaded_modules
 from prefect_dvc.processes import Processes
 from prefect_dvc.results import Events, Outcome, RunResult
 from prefect_dvc.server import retry_connection
