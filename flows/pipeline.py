@@ -58,9 +58,9 @@ def pipeline(
         if result.ok and "evaluate" in stages:
             gate = stages.after(
                 "evaluate",
-                promotion.NAME,
+                "promote",
                 promotion.promote,
-                description=promotion.DESCRIPTION,
+                description="Make the best model the champion, if it passes the gate.",
             )
             gate.wait()
             state = run_state.with_gate(state, gate.state)

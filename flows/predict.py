@@ -74,7 +74,7 @@ def predict(
     ):
         if model in (None, champions.FILE.stem):
             _restore_champion()
-        # In a file: a command line has no room for a million paths.
+        # The paths are in a file: a command line has no room for a million.
         listed.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
         listed.flush()
         step = [sys.executable, "-m", "tasks.predict", "--list", listed.name]

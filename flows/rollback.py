@@ -73,7 +73,7 @@ def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:
     if len(found) != 1:
         raise BadInput(
             f"{len(found)} champions in {champions.HISTORY} have an MD5 that starts "
-            f"with {wanted!r}; give all digits of one that it has."
+            f"with {wanted!r}; give all digits of one of them."
         )
     return now, found[0]
 

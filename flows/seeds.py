@@ -46,7 +46,7 @@ def seeds(number: int | None = None) -> State[Any]:
     """
     if number is not None:
         if number < 1:
-            raise BadInput(f"The number of seeds is {number}; give one from 1 up.")
+            raise BadInput(f"The number of seeds is {number}; give at least 1.")
         content = SEEDS_FILE.format(list(range(number)))
         files.write_text(experiments.SEEDS / "seeds.yaml", content)
     result = experiments.run(experiments.SEEDS)

@@ -79,10 +79,9 @@ def next_run(
 def planned_runs(
     client: SyncPrefectClient, nightly: DeploymentResponse, schedule: Schedule
 ) -> list[datetime]:
-    """Return when the planned runs start; delete those that `schedule` doesn't have.
+    """Return when the planned runs start; delete those that don't match `schedule`.
 
-    A server that plans runs while the deployment changes may add runs of the schedule
-    that it read before.
+    While a deployment is updated, the server may still plan runs by its old schedule.
     """
     chosen = {
         "deployment_id": {"any_": [nightly.id]},

@@ -23,7 +23,7 @@ SUBJECT = """\
 {%- set state = event.resource['prefect.state-name'] -%}
 {{ flow.name }}: run {{ flow_run.name }} \
 {{ 'has not started' if state == 'Late' else 'ended as ' ~ state }}"""
-# Explains the state to a reader who was woken up, then quotes its message.
+# Explains the state, then quotes its message.
 BODY = """\
 {%- set state = event.resource['prefect.state-name'] -%}
 Run {{ flow_run.name }} of {{ flow.name }}

@@ -22,7 +22,7 @@ FIGURES = ("predictions", "loss", "weights", "confusion")
 
 @retry_connection
 def publish(root: Path) -> None:
-    """Show the metrics and figures of the checkout at `root`, as far as they exist."""
+    """Show the metrics and figures of the checkout at `root` that exist."""
     reports = root / "reports"
     if not (reports / "metrics.json").exists():
         return

@@ -1,4 +1,4 @@
-"""The gate, a task after the stages: the best model replaces the champion, or doesn't.
+"""The gate, a task after the stages: may the best model replace the champion?
 
 It is not a stage of dvc.yaml, because a champion is not a function of the run's inputs:
 the same model may be promoted today and refused tomorrow. Repeating it changes nothing.
@@ -20,10 +20,8 @@ from tasks.runtime import files
 from tasks.runtime.cli import describe_system_error
 from tasks.runtime.params import BadInput
 
-NAME = "promote"
-DESCRIPTION = "Make the best model the champion, if it passes the gate."
 COMMAND = ["python", "-m", "tasks.promote"]
-# `REFUSED` of tasks.promote, which would import scikit-learn.
+# The exit status `REFUSED` of tasks.promote, whose import would import scikit-learn.
 REFUSED = 3
 
 

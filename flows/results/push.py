@@ -1,7 +1,7 @@
 """The last task of a flow: `dvc push`, to DVC's default remote.
 
-A run whose push fails has its results all the same: the task fails and says why, and
-the flow ends Completed, unless it must push `always`.
+If the push fails, the task says why and the flow still ends Completed, unless `push` is
+`always`.
 """
 
 import sys
@@ -25,13 +25,13 @@ When = Literal["auto", "never", "always"]
 # As for the download in dvc.yaml: networks mostly recover soon. A retry skips the files
 # that were pushed before.
 RETRY_DELAY_SECONDS = [5.0, 25.0]
-# As long as the longest stage may take; some clients wait for an answer forever.
+# As long as the longest stage may take. Some clients wait for an answer forever.
 TIMEOUT_SECONDS = 3600.0
 
 # DVC prefixes the lines that say why it fails.
 ERROR = "ERROR: "
 UNEXPECTED = "unexpected error - "
-# DVC only warns of files that it can't push, which the next clone will need.
+# DVC only warns of files that it can't push, but the next clone needs them.
 INCOMPLETE = "WARNING: Some of the cache files do not exist"
 # Errors in the configuration or the environment, which no retry removes.
 FINAL = (

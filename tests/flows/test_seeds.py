@@ -78,7 +78,7 @@ def test_experiment_without_data_is_refused(tmp_path):
 def test_number_of_seeds_below_one_is_refused(prefect_server):
     state = seeds.seeds(0, return_state=True)
     assert state.is_failed()
-    assert state.message == "The number of seeds is 0; give one from 1 up."
+    assert state.message == "The number of seeds is 0; give at least 1."
 
 
 def test_accuracy_of_one_training_has_no_deviation():

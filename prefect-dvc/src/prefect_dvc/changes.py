@@ -96,7 +96,7 @@ def _file(what: str, entry: Any) -> Iterator[Change]:
     for status in entry.status().values():
         old, new = _md5(entry.hash_info), None
         if status == "modified" and not old:
-            status = "new"  # noqa: PLW2901  # DVC compares with no hash at all
+            status = "new"  # noqa: PLW2901  # `modified`, because no hash is recorded
         if status == "modified":
             new = _md5(entry.get_hash())
         yield Change(what, str(entry), HOW.get(status, status), old, new)

@@ -43,7 +43,7 @@ _context = multiprocessing.get_context("forkserver")
 # multiprocessing is not thread-safe: starting a child polls every other one, and of two
 # threads that poll the same child, one reads its status and the other gets 255.
 _one_at_a_time = threading.RLock()
-# The event of the server, once it was started.
+# The server's event, after the first `start`.
 _server: list[threading.Event] = []
 
 
@@ -91,8 +91,8 @@ def _start(preload: tuple[str, ...]) -> threading.Event:
     _context.set_forkserver_preload(list(preload))
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
-    # Ctrl-C is for this program. The server ignores it, but not while it imports.
-    # (The tracker would be started by the server's start, and unblock signals after.)
+    # Ctrl-C must not reach the server, which ignores it only after its imports. The
+    # resource tracker is started before, because its start unblocks the signal.
     resource_tracker.ensure_running()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -149,7 +149,7 @@ class Forked:
 
     def wait(self) -> int:
         """Wait for the end and return the exit status."""
-        # Not join(): it polls too, and would keep other threads from it meanwhile.
+        # join() would keep other threads from polling.
         while (status := self.poll()) is None:
             connection.wait([self._process.sentinel], POLL_SECONDS)
         return status
@@ -181,7 +181,7 @@ def _end_server() -> None:
 
 
 def _wait_for_server(ready: threading.Event) -> None:
-    """Fork a process that does nothing: the server does so once all is imported."""
+    """Fork a process that does nothing, which the server does after its imports."""
     probe = _context.Process(target=_nothing)
     with suppress(EOFError, OSError):  # the server was ended meanwhile
         with _no_main():

@@ -41,7 +41,7 @@ class LoadedStages:
         self._stages.pop(name, None)
 
     def wrote(self, path: Path | str) -> None:
-        """Note that the caller wrote a file whose other stages are as before."""
+        """Accept a file that the caller wrote: its other stages have not changed."""
         path = Path(path).absolute()
         if path in self._versions:
             self._versions[path] = _version(path)

@@ -38,11 +38,6 @@ class RunOptions:
         return self.single_item and not (self.pipeline or self.all_pipelines)
 
     @property
-    def follows_downstream(self) -> bool:
-        """Whether the stages that need the targets run instead of those they need."""
-        return self.downstream and not (self.pipeline or self.all_pipelines)
-
-    @property
     def goes_on(self) -> bool:
         """Whether stages still start after another one has failed."""
         return self.keep_going or self.ignore_errors

@@ -48,8 +48,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 class Action(StrEnum):
     """The action that a run would take for a stage.
 
-    `RUN` is what is known before anything runs. A stage that reads the output of a
-    stage that runs turns out to be unchanged if that output comes out the same.
+    `RUN` is an estimate: after a stage has run, the stages that read its output are
+    unchanged if the output is the same as before.
     """
 
     UNCHANGED = "unchanged"

@@ -109,7 +109,7 @@ class Processes:
         self.pause(0)
         with self._started(command, process) as child:
             lines = _Lines(child, on_line)
-            # Not child.wait(): a thread that blocks can be neither stopped nor timed.
+            # A thread that blocks in child.wait() could be neither stopped nor timed.
             while (status := child.poll()) is None:
                 self.pause(POLL_SECONDS)
                 if time.monotonic() > deadline:

@@ -101,7 +101,7 @@ class Reproduction:
         stage.remove_outs(ignore_remove=False, force=False)
         if not force and self._restored(stage):
             return OpenStage(Outcome.RESTORED, "restored from the run cache", why)
-        # Like `dvc repro --force`, which looks for the dependencies only afterwards.
+        # `dvc repro --force` checks for missing dependencies only after the commands.
         stage.save_deps(allow_missing=force)
         return why
 

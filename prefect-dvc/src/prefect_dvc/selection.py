@@ -78,5 +78,6 @@ def _ordered(repo: Repo, graph: Any, options: RunOptions) -> list[Stage]:
         graph,
         stages or None,
         pipeline=options.pipeline,
-        downstream=options.follows_downstream,
+        downstream=options.downstream
+        and not (options.pipeline or options.all_pipelines),
     )

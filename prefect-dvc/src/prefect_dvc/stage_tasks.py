@@ -195,7 +195,7 @@ class ProjectRun:
                 return skipped
             if not self._repo.must_run(name, force=name in self._forced):
                 return self._bring_up_to_date(name)
-            # Before the stage is opened, which removes its outputs.
+            # Waits for cores first: opening a stage removes its outputs.
             cores = self._stage_options[name].cores
             with self._cores.held(name, cores, pause=self._processes.pause):
                 return self._skipped(name) or self._bring_up_to_date(name)
@@ -245,7 +245,7 @@ class ProjectRun:
         self._events.started(name, stage.reason)
         started = time.monotonic()
         for command in stage.commands:
-            # A shell's last argument: the command as dvc.yaml has it.
+            # The shell's last argument is the command in dvc.yaml.
             log.info("Running %s", command[-1])
             self._processes.run(command, process, on_line, limit)
         stage.record()
@@ -282,8 +282,8 @@ def _task(
         name=name,
         task_run_name=run_name.replace("{", "{{").replace("}", "}}"),
         retry_condition_fn=_is_unavailable,
-        # DVC alone decides what is unchanged. Prefect's cache would take an output
-        # that was deleted or corrupted for a good one.
+        # DVC alone decides what is unchanged: Prefect's cache does not notice that an
+        # output was deleted or corrupted.
         cache_policy=NO_CACHE,
         persist_result=False,
         **settings,
