@@ -7,6 +7,7 @@ a flow's module calls `enter_project` before it imports Prefect.
 import argparse
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,8 +33,14 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
 
 def run(flow: Callable[..., Any], **parameters: Any) -> NoReturn:
     """Run `flow` and exit: 0 if it completed, 1 if not, 130 after Ctrl-C."""
-    from prefect_dvc import run_flow  # noqa: PLC0415  # it imports Prefect
+    from prefect_dvc.server import connected  # noqa: PLC0415  # it imports Prefect
 
     gc.freeze()
     gc.enable()
-    run_flow(flow, **parameters)
+    try:
+        with connected():
+            state = flow(**parameters, return_state=True)
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; run it again to continue.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0 if state.is_completed() else 1)

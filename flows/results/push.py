@@ -107,7 +107,7 @@ class Pusher:
                 module = [sys.executable, "-m", "flows.results.remote"]
                 self._run(commands, [*module, *md5s])
         except CommandFailed as failure:
-            return self._failed(failure.last_line)
+            return self._failed(failure.reason)
         except TimedOut as failure:
             return self._failed(f"it {failure}.")
         seconds = time.monotonic() - started

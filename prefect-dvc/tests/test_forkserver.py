@@ -185,7 +185,7 @@ def test_a_failed_forked_command_has_status_and_last_line(server, module, tmp_pa
     process = {"cwd": str(tmp_path), "env": dict(os.environ)}
     with Processes() as children, pytest.raises(CommandFailed) as caught:
         children.run(["/bin/sh", "-c", command], process, lambda _: None)
-    assert (caught.value.status, caught.value.last_line) == (75, "because")
+    assert (caught.value.status, caught.value.reason) == (75, "because")
 
 
 def test_forked_commands_end_if_the_program_is_killed(module, tmp_path):

@@ -57,20 +57,20 @@ def test_a_command_has_an_empty_standard_input(children):
 def test_a_failure_has_the_status_and_the_last_line(children):
     with pytest.raises(CommandFailed) as failure:
         sh(children, "echo first; echo the reason >&2; echo; exit 75")
-    assert (failure.value.status, failure.value.last_line) == (75, "the reason")
+    assert (failure.value.status, failure.value.reason) == (75, "the reason")
 
 
 def test_a_failure_names_the_signal_that_ended_the_command(children):
     with pytest.raises(CommandFailed) as failure:
         sh(children, "kill -9 $$")
-    assert (failure.value.status, failure.value.last_line) == (-signal.SIGKILL, "")
+    assert failure.value.status == -signal.SIGKILL
 
 
 def test_a_missing_command_is_named(children):
     with pytest.raises(CommandFailed) as failure:
         children.run(["no-such-command"], {}, print)
     assert failure.value.status == 127
-    assert "no-such-command" in failure.value.last_line
+    assert "no-such-command" in failure.value.reason
 
 
 def test_lines_arrive_while_the_command_runs(children, tmp_path):

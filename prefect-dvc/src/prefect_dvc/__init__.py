@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prefect_dvc.plan import Action, Change, Plan, PlannedStage
     from prefect_dvc.project import DvcProject
     from prefect_dvc.results import Outcome, RunResult, StageResult
-    from prefect_dvc.server import retry_connection, run_flow
+    from prefect_dvc.server import retry_connection
     from prefect_dvc.stage_tasks import ProjectRun
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "TimedOut",
     "describe_error",
     "retry_connection",
-    "run_flow",
 ]
 
 # In this order: those that import neither Prefect nor DVC first.

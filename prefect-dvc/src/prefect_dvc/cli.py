@@ -60,8 +60,8 @@ def _why(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    # A plan finds mistakes in dvc.yaml, or that there is nothing to do, before Prefect is
-    # imported, which takes seconds.
+    # A plan finds mistakes in dvc.yaml, or that there is nothing to do, before the
+    # import of Prefect, which takes seconds.
     options = _options(parsed)
     plan = _planned(options, parsed)
     if parsed.dry:

@@ -1,6 +1,7 @@
 """Make a Prefect deployment of a project, which a worker runs on a schedule."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -40,13 +41,7 @@ def deploy(
         options: of the runs.
         jobs: how many stages run at a time.
     """
-    with connected():
-        url = get_current_settings().api.url
-        if url is None or not answers(url):
-            raise DeploymentError(
-                f"No Prefect server answers at {url or local_url()}; start one with "
-                "`prefect server start`, or set PREFECT_API_URL to another."
-            )
+    with _server() as url:
         try:
             deployment = run_project.to_deployment(
                 name,
@@ -64,7 +59,8 @@ def deploy(
                 entrypoint_type=EntrypointType.MODULE_PATH,
                 enforce_parameter_schema=False,
             )
-            _create_pool(pool)
+            with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
             deployment.apply()  # type: ignore[union-attr]  # no coroutine outside an event loop
         except ValueError as error:  # also pydantic's
             reason = str(error)
@@ -73,10 +69,6 @@ def deploy(
             raise DeploymentError(
                 f"The cron {cron!r} with time zone {timezone!r} is invalid: "
                 f"{reason.rstrip('.')}."
-            ) from error
-        except (PrefectHTTPStatusError, httpx.HTTPError) as error:
-            raise DeploymentError(
-                f"The Prefect server at {url} refused: {describe_error(error)}"
             ) from error
     when = f"runs at {cron!r} ({timezone or 'UTC'})" if cron else "runs on demand"
     return (
@@ -88,6 +80,19 @@ def deploy(
     )
 
 
-def _create_pool(name: str) -> None:
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+@contextmanager
+def _server() -> Iterator[str]:
+    """Connect to the Prefect server, which must be up; yield its URL."""
+    with connected():
+        url = get_current_settings().api.url
+        if url is None or not answers(url):
+            raise DeploymentError(
+                f"No Prefect server answers at {url or local_url()}; start one with "
+                "`prefect server start`, or set PREFECT_API_URL to another."
+            )
+        try:
+            yield url
+        except (PrefectHTTPStatusError, httpx.HTTPError) as error:
+            raise DeploymentError(
+                f"The Prefect server at {url} refused: {describe_error(error)}"
+            ) from error

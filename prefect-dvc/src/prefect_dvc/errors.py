@@ -58,17 +58,14 @@ class CommandFailed(PrefectDvcError):
 
     Attributes:
         status: the exit status; negative: the signal that ended the command.
-        last_line: the last line that the command printed.
-        reason: that line; the status if the command printed nothing.
+        reason: the last line that the command printed; the status if it printed none.
     """
 
     def __init__(self, status: int, last_line: str) -> None:
         super().__init__(status, last_line)
-        how = f"ended with status {status}"
-        if status < 0:
-            how = f"was ended by signal {-status}"
+        ended = f"ended with status {status}"
+        how = ended if status >= 0 else f"was ended by signal {-status}"
         self.status = status
-        self.last_line = last_line
         self.reason = last_line or f"The command {how} and gave no reason."
 
     def __str__(self) -> str:

@@ -1,12 +1,11 @@
-"""Find the Prefect server that a run reports to, and run a flow there."""
+"""Find the Prefect server that a run reports to."""
 
 import functools
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, ParamSpec
+from typing import ParamSpec
 
 import httpx
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
@@ -16,20 +15,6 @@ ANSWER_SECONDS = 1.0
 RETRY_DELAY_SECONDS = (1, 2, 4, 8, 16, 32)
 
 P = ParamSpec("P")
-
-
-def run_flow(flow: Callable[..., Any], **parameters: Any) -> NoReturn:
-    """Run `flow` on the server that is up, or on a temporary one, and exit.
-
-    Exit status: 0 if the flow completed, 1 if not, 130 if Ctrl-C stopped it.
-    """
-    try:
-        with connected():
-            state = flow(**parameters, return_state=True)
-    except KeyboardInterrupt:
-        print("Stopped by Ctrl-C; run it again to continue.", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0 if state.is_completed() else 1)
 
 
 @contextmanager
