@@ -225,6 +225,16 @@ def test_dvc_lock_is_replaced_atomically(repo, built, monkeypatch):
     assert list(built.root.glob(".dvc.lock*")) == []
 
 
+def test_a_reader_of_dvc_lock_never_sees_half_a_file(repo, built, tmp_path):
+    opened = tmp_path / "opened"
+    opened.hardlink_to(built.root / "dvc.lock")
+    before = built.read("dvc.lock")
+    built.edit("params.yaml", "hello", "good day")
+    with repo.opened("first") as stage:
+        run(stage)
+    assert opened.read_text() == before != built.read("dvc.lock")
+
+
 def test_dvc_lock_is_staged_in_git_with_autostage(project):
     project.edit(".dvc/config", "[core]\n", "[core]\n    autostage = true\n")
     with DvcRepo(project.root, RunOptions(), wait=False, pause=give_up).opened(

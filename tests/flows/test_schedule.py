@@ -6,6 +6,7 @@ The tests share one checkout and run in their order.
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,6 +193,16 @@ def test_make_schedule_twice_changes_nothing(scheduled, client):
         lines[2],
     ]
     assert everything() == before
+
+
+def test_second_checkout_on_the_same_server_is_refused(scheduled):
+    other = scheduled.root.with_name("other")
+    shutil.copytree(
+        scheduled.root, other, ignore=shutil.ignore_patterns(".schedule", "cache")
+    )
+    status, lines = Scheduled(other, scheduled.env).schedule()
+    assert (status, len(lines)) == (1, 1), lines
+    assert f"The checkout in {scheduled.root} is scheduled on this server" in lines[0]
 
 
 def test_alarms_without_a_block_change_nothing(scheduled, client):

@@ -75,6 +75,17 @@ def test_experiment_without_data_is_refused(tmp_path):
         experiments.run(tmp_path)
 
 
+def test_experiment_with_an_invalid_variant_name_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "data" / "normalized").mkdir(parents=True)
+    text = (experiments.ROOT / "params.yaml").read_text()
+    changed = text.replace("scratch_sgd:", '"x; touch ran":')
+    assert changed != text
+    (tmp_path / "params.yaml").write_text(changed)
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    with pytest.raises(BadInput, match=r"train.variants.x; touch ran"):
+        experiments.run(tmp_path)
+
+
 def test_number_of_seeds_below_one_is_refused(prefect_server):
     state = seeds.seeds(0, return_state=True)
     assert state.is_failed()

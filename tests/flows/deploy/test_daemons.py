@@ -6,11 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from servers import alive, wait_until
 
-from flows.deploy.daemons import Background, Unready
+from flows.deploy.daemons import Background, Unready, exclusive
 
 # Prints its PID, then runs until it is stopped.
 WORK = ["sh", "-c", "echo $$; exec sleep 600"]
@@ -51,6 +52,21 @@ def test_program_runs_until_it_is_stopped(worker):
     assert not worker.running()
     assert not alive(pid)
     assert worker.stop(10) is False
+
+
+def test_commands_of_one_checkout_run_one_after_another(tmp_path):
+    entered = threading.Event()
+
+    def second():
+        with exclusive(tmp_path):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with exclusive(tmp_path):
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(60)
+    thread.join()
 
 
 def test_second_program_of_the_same_name_is_refused(worker):

@@ -1,5 +1,6 @@
 """The Prefect server of a schedule: who may call it, and what prevents its start."""
 
+import sys
 import urllib.error
 import urllib.request
 
@@ -9,10 +10,12 @@ from prefect.settings import (
     PREFECT_SERVER_API_PORT,
     temporary_settings,
 )
+from test_daemons import WORK, start
 from webserver import serving
 
 from flows.deploy import services
-from flows.deploy.daemons import Unready
+from flows.deploy.daemons import Background, Unready
+from prefect_dvc import DvcProject
 
 
 def test_web_page_cannot_create_a_flow_run(prefect_server):
@@ -44,3 +47,18 @@ def test_port_of_another_program_is_refused(monkeypatch):
             pytest.raises(Unready, match=f"Port {port} is taken"),
         ):
             services.start_server(f"{web.url}/api")
+
+
+def test_outdated_worker_is_not_stopped_while_a_run_is_under_way(tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    worker = Background(tmp_path, "worker")
+    monkeypatch.setattr(services, "ROOT", tmp_path)
+    monkeypatch.setattr(services, "WORKER", worker)
+    monkeypatch.setattr(services, "SERVER", Background(tmp_path, "server"))
+    start(worker, WORK)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with DvcProject(tmp_path).locked(), pytest.raises(Unready, match="under way"):
+        services.stop_outdated()
+    assert worker.running()
+    services.stop_outdated()
+    assert not worker.running()
