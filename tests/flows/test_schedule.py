@@ -198,7 +198,10 @@ def test_make_schedule_twice_changes_nothing(scheduled, client):
 def test_second_checkout_on_the_same_server_is_refused(scheduled):
     other = scheduled.root.with_name("other")
     shutil.copytree(
-        scheduled.root, other, ignore=shutil.ignore_patterns(".schedule", "cache")
+        scheduled.root,
+        other,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(".schedule", "cache"),
     )
     status, lines = Scheduled(other, scheduled.env).schedule()
     assert (status, len(lines)) == (1, 1), lines
