@@ -19,7 +19,7 @@ PROGRESS = re.compile(r"(?P<description>.*?):?\s*(?P<percent>\d+)%\|")
 
 
 class Commands:
-    """Runs the commands of a task as children of a run: they share its cores."""
+    """Runs a task's commands: they end with the run, and share its cores."""
 
     def __init__(self, name: str, processes: Processes, cores: Cores) -> None:
         self._name = name
