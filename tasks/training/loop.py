@@ -1,10 +1,10 @@
 """The training loop: shuffled batches, one step for each, accuracy after every epoch.
 
 Images stay bytes until they are in a batch, which takes a quarter of the memory and no
-time. On a GPU an epoch is recorded as a CUDA graph and then replayed without the CPU,
-unless the learning rate or the images change from step to step.
+time.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,6 @@ ACCURACY_BATCH = 2**8
 HISTORY = frozenset({"loss", "accuracy"})
 
 Gradient = Callable[[nn.Module, Tensor, Tensor], Tensor]
-Steps = Callable[[Tensor], Tensor]
 
 
 class Window(NamedTuple):
@@ -67,18 +66,6 @@ class Data:
 
     def __len__(self) -> int:
         return len(self._images)
-
-    def batches(self, batch_size: int) -> int:
-        """Return the number of batches of an epoch.
-
-        It may be off by one with several windows, each of which ends with a smaller
-        batch: the last block of the file, which is smaller too, may be in any of them.
-        """
-        window = WINDOW if self._window is None else len(self)
-        sizes = (
-            min(window, len(self) - start) for start in range(0, len(self), window)
-        )
-        return sum(-(-size // batch_size) for size in sizes)
 
     def windows(self, order: torch.Generator | None = None) -> Iterator[Window]:
         """Yield all images, window by window; with `order`, blocks in random order."""
@@ -133,8 +120,6 @@ class Training:
 
     def __post_init__(self) -> None:
         self.loss, self.accuracy = torch.empty(0), torch.empty(0, 2)
-        self._steps_taken = 0
-        self._recording: _Recording | None = None
 
     def epoch(self, data: Data, valid: Data, batch_size: int) -> None:
         """Train on `data` once, and measure the accuracy on it and on `valid`."""
@@ -145,34 +130,21 @@ class Training:
     def descend(self, data: Data, batch_size: int) -> Tensor:
         """Take a step for every batch of `data`, and return the losses, (batches,)."""
         self.network.train()
-        losses = []
+        losses: list[Tensor] = []
         for window in data.windows(self.order):
             rows = torch.randperm(len(window.labels), generator=self.order)
-            steps: Steps = partial(self._steps, data, window, batch_size)
-            if data.device.type == "cuda" and not (self.schedule or self.shifts):
-                steps = self._recording = self._recording or _Recording(steps)
-            losses.append(steps(rows.to(data.device)).cpu())
-        return torch.cat(losses)
-
-    def _steps(
-        self, data: Data, window: Window, batch_size: int, rows: Tensor
-    ) -> Tensor:
-        """Take a step for every batch of `rows`, and return the losses."""
-        parameters = list(self.network.parameters())
-        losses = []
-        labels = window.labels[rows].split(batch_size)
-        for batch, targets in zip(rows.split(batch_size), labels, strict=True):
-            pixels = window.pixels.index_select(0, batch)
-            if self.shifts:
-                pixels = self.shifts(pixels)
-            losses.append(self.gradient(self.network, data.inputs(pixels), targets))
-            if self.schedule:
-                self.optimizer.learning_rate = self.schedule(self._steps_taken)
-            self.optimizer.step()
-            self._steps_taken += 1
-            for parameter in parameters:
-                parameter.grad = None  # autograd would add to it
-        return torch.stack(losses)
+            for batch in rows.to(data.device).split(batch_size):
+                if self.schedule:
+                    step = len(self.loss) + len(losses)
+                    self.optimizer.learning_rate = self.schedule(step)
+                pixels = window.pixels.index_select(0, batch)
+                if self.shifts:
+                    pixels = self.shifts(pixels)
+                inputs, labels = data.inputs(pixels), window.labels[batch]
+                losses.append(self.gradient(self.network, inputs, labels))
+                self.optimizer.step()
+                self.network.zero_grad()
+        return torch.stack(losses).cpu()
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, and everything that the next epoch depends on."""
@@ -201,7 +173,6 @@ class Training:
         if self.shifts:
             self.shifts.generator.set_state(saved["shifts"])
         self.loss, self.accuracy = saved["loss"], saved["accuracy"]
-        self._steps_taken = len(self.loss)
 
 
 def _signature(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]:
@@ -210,31 +181,6 @@ def _signature(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[in
         name: (one.dtype, [one.ndim, *one.shape[int(name in HISTORY) :]])
         for name, one in state.items()
     }
-
-
-class _Recording:
-    """The steps of an epoch on a GPU, recorded as a CUDA graph and then replayed.
-
-    The first call is not recorded: it initializes libraries, which a graph can't.
-    """
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._rows = self._losses = torch.empty(0)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Take the steps for the batches of `rows`, and return the losses."""
-        if not len(self._rows):
-            self._rows = rows.clone()
-            return self._steps(rows)
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._losses = self._steps(self._rows)
-        self._rows.copy_(rows)
-        self._graph.replay()
-        return self._losses
 
 
 @torch.no_grad()
@@ -255,30 +201,27 @@ def start(seed: int, variant: ResolvedVariant, data: Data, n_classes: int) -> Tr
     """Return the training of a variant before its first epoch."""
     # Three generators: every variant sees the same batches, whatever random numbers its
     # initial parameters and its shifts take.
-    initial, order, shifts = (
+    initial, order, shift_order = (
         torch.Generator().manual_seed(int(number))
         for number in np.random.SeedSequence(seed).generate_state(3)
     )
     network = networks.build(
         variant.architecture, variant.layer, data.shape, n_classes, initial
     ).to(data.device)
-    learning_rate = variant.learning_rate
     optimizer = Optimizer(
         variant.update,
         list(network.parameters()),
-        learning_rate,
+        variant.learning_rate,
         variant.momentum,
         variant.weight_decay,
     )
-    steps = variant.epochs * data.batches(variant.batch_size)
-    cycle = partial(one_cycle, total_steps=steps, max_learning_rate=learning_rate)
-    return Training(
-        network,
-        METHODS[variant.gradient],
-        optimizer,
-        order,
-        schedule=cycle if variant.schedule == "one_cycle" else None,
-        shifts=RandomShifts(variant.shift, data.shape, shifts)
-        if variant.shift
-        else None,
-    )
+    schedule = shifts = None
+    if variant.schedule == "one_cycle":
+        steps = variant.epochs * math.ceil(len(data) / variant.batch_size)
+        schedule = partial(
+            one_cycle, total_steps=steps, max_learning_rate=variant.learning_rate
+        )
+    if variant.shift:
+        shifts = RandomShifts(variant.shift, data.shape, shift_order)
+    gradient = METHODS[variant.gradient]
+    return Training(network, gradient, optimizer, order, schedule, shifts)
