@@ -59,11 +59,6 @@ class Model(Settings):
     tensors: dict[str, Floats]
     description: Description
 
-    @property
-    def weights(self) -> Floats | None:
-        """The weights of a linear model, (inputs, classes); None for others."""
-        return self.tensors.get("weights")
-
     def log_probabilities(self, images: Pixels) -> npt.NDArray[np.float64]:
         """Return the logarithm of the probability of each class, (N, classes).
 

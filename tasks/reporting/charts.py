@@ -134,7 +134,7 @@ def sweep(
     """Draw accuracy against learning rate: the mean, and the deviation as a bar.
 
     Each variant has a colour of the palette, each update rule a marker, each batch size
-    a line. `table` is described in `tasks.tuning.ranking.table`; `rules` are the update
+    a line. `table` is described in `tasks.compare_settings`; `rules` are the update
     rules by variant.
     """
     axes = svg.axes(8, 4.4)

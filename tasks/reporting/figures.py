@@ -76,9 +76,9 @@ def _training(run: Run, colours: Colours) -> dict[str, Axes]:
 
 def _models(run: Run) -> dict[str, Axes]:
     weights = {
-        name: model.weights
+        name: model.tensors["weights"]
         for name, model in run.models.items()
-        if model.weights is not None
+        if model.description.architecture == "linear"
     }
     first = run.predictions.head(FIRST)
     return {

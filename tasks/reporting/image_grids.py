@@ -112,7 +112,7 @@ def weights(
     # A few extreme weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995))
     axes, tops = _grid(
-        images, len(names), cmap="RdBu_r", limit=limit, names=NAMES_WIDTH, cell=MAX_CELL
+        images, len(names), limit=limit, names=NAMES_WIDTH, cell=MAX_CELL
     )
     for (x, _), name in zip(tops, names, strict=False):
         axes.text(x, -2, name, ha="center", va="bottom")
@@ -144,7 +144,6 @@ def _grid(
     images: npt.NDArray[np.floating] | Pixels,
     columns: int,
     *,
-    cmap: str = "gray_r",
     limit: float | None = None,
     names: float = 0,
     lines: int = 1,
@@ -152,9 +151,9 @@ def _grid(
 ) -> tuple[Axes, list[Position]]:
     """Draw a mosaic, and return the top middle of each image.
 
-    Values are drawn from 0 to their maximum, or from `-limit` to `limit`. There is
-    space for `names` inches on the left and for `lines` of text above. An image is at
-    most `cell` inches wide.
+    Values are drawn in gray from 0 to their maximum, or from blue to red from `-limit`
+    to `limit`. There is space for `names` inches on the left and for `lines` of text
+    above. An image is at most `cell` inches wide.
     """
     picture, tops = mosaic(images, columns)
     rows, width = picture.shape
@@ -164,6 +163,7 @@ def _grid(
     figure = Figure(figsize=(inches, height + above))
     share = height / (height + above)
     axes = figure.add_axes((names / inches, 0, 1 - names / inches, share))
+    cmap = "RdBu_r" if limit else "gray_r"
     axes.imshow(picture, cmap=cmap, vmin=-limit if limit else 0, vmax=limit)
     svg.hide_frame(axes)
     return axes, tops

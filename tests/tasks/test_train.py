@@ -161,7 +161,7 @@ def test_training_equals_a_plain_loop(name):
     epochs = SETTINGS.variants[name].epochs or 2
     model, training = run(name, epochs=2)
     W, b, losses = reference(name, epochs)
-    np.testing.assert_allclose(model.weights, W, atol=1e-5)
+    np.testing.assert_allclose(model.tensors["weights"], W, atol=1e-5)
     np.testing.assert_allclose(model.tensors["bias"], b, atol=1e-5)
     np.testing.assert_allclose(training.loss, losses, atol=1e-5)
 
