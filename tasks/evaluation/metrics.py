@@ -56,12 +56,9 @@ def interval(right: int, images: int) -> tuple[float, float]:
 def selective(
     right: Bools, probabilities: npt.NDArray[np.floating], threshold: float | None
 ) -> dict[str, float | None]:
-    """Return the metrics of the predictions that reach a threshold.
+    """Return the metrics of the predictions, (N,), that reach a threshold.
 
-    Args:
-        right: whether each prediction is right, (N,).
-        probabilities: of the predictions, (N,).
-        threshold: None accepts no prediction.
+    With the threshold None, no prediction is accepted.
 
     Returns:
         `set_aside`, the share of predictions below the threshold; `error`, the share

@@ -85,11 +85,7 @@ def scores(
 ) -> Floats:
     """Return the scores of each class before the softmax, float32 (N, classes).
 
-    Args:
-        architecture: of the model.
-        tensors: see `layout`.
-        inputs: standardized, float32 (N, rows * columns).
-        shape: of the images.
+    `tensors` are those of `layout`, `inputs` are standardized, float32 (N, inputs).
     """
     if architecture == "cnn":
         return _cnn_scores(tensors, inputs, shape)

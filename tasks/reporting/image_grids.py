@@ -25,26 +25,28 @@ Position = tuple[float, float]
 
 def one(image: Pixels, name: str) -> Axes:
     """Draw one image, (rows, columns), with the name of its class."""
-    axes = svg.axes(3.2, 3.4)
-    axes.imshow(image, cmap="gray_r")
-    svg.hide_frame(axes)
-    axes.set_title(f"The first training image: {name}")
-    return axes
+    return _titled(image, f"The first training image: {name}")
 
 
 def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
     """Draw a part of `image`, (rows, columns), with the value of each pixel."""
-    axes = svg.axes(3.2, 3.4)
     part = image[rows, columns]
-    axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
-    for (row, column), value in np.ndenumerate(part):
-        color = "black" if 2 * int(value) < image.max() else "white"
-        axes.text(column, row, str(value), ha="center", va="center", color=color)
-    svg.hide_frame(axes)
-    axes.set_title(
+    title = (
         f"Rows {rows.start} to {rows.start + len(part) - 1}, "
         f"columns {columns.start} to {columns.start + part.shape[1] - 1}"
     )
+    axes = _titled(part, title, vmin=0, vmax=int(image.max()))
+    for (row, column), value in np.ndenumerate(part):
+        color = "black" if 2 * int(value) < image.max() else "white"
+        axes.text(column, row, str(value), ha="center", va="center", color=color)
+    return axes
+
+
+def _titled(image: Pixels, title: str, **limits: Any) -> Axes:
+    axes = svg.axes(3.2, 3.4)
+    axes.imshow(image, cmap="gray_r", **limits)
+    axes.set_title(title)
+    svg.hide_frame(axes)
     return axes
 
 
