@@ -44,7 +44,7 @@ def compare_settings(
     rules = {name: variant.update for name, variant in train.variants.items()}
     with svg.style() as palette:
         figure = svg.render(charts.sweep(table, rules, palette))
-    return table, svg.alone(figure)
+    return table, svg.standalone(figure)
 
 
 def conclusion(table: pd.DataFrame, train: Train) -> str:

@@ -27,7 +27,7 @@ Architecture = Literal["linear", "mlp", "cnn"]
 HIDDEN = (100, 100)
 CHANNELS = (16, 32, 64)
 KERNEL = 3
-# Images in one call of a convolution: 13 MB of MNIST's, with 16 channels each.
+# Images per call of a convolution; with 16 channels, MNIST's take 13 MB.
 BATCH = 2**8
 
 T = TypeVar("T")

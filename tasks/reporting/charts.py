@@ -124,8 +124,8 @@ def accuracies(
 def _dotted_line(axes: Axes, y: float, label: str, *, x: float, va: str) -> None:
     """Draw a labelled horizontal line; `x` is a share of the width."""
     axes.axhline(y, color=svg.FOREGROUND, lw=0.8, ls=":")
-    place = axes.get_yaxis_transform()
-    axes.annotate(label, (x, y), xycoords=place, va=va, fontsize=9)
+    across = axes.get_yaxis_transform()
+    axes.annotate(label, (x, y), xycoords=across, va=va, fontsize=9)
 
 
 def sweep(

@@ -23,7 +23,7 @@ Labels = Sequence[object] | npt.NDArray[np.integer]
 Position = tuple[float, float]
 
 
-def one(image: Pixels, name: str) -> Axes:
+def first_image(image: Pixels, name: str) -> Axes:
     """Draw one image, (rows, columns), with the name of its class."""
     return _titled(image, f"The first training image: {name}")
 
@@ -138,8 +138,8 @@ def mosaic(
     rows = cells.reshape(lines, columns, height, width).swapaxes(1, 2)
     whole = rows.reshape(lines * height, columns * width)[:-GAP, :-GAP]
     middle = (images.shape[2] - 1) / 2
-    places = (divmod(number, columns) for number in range(len(images)))
-    return whole, [(x * width + middle, y * height - 0.5) for y, x in places]
+    cells_at = (divmod(number, columns) for number in range(len(images)))
+    return whole, [(x * width + middle, y * height - 0.5) for y, x in cells_at]
 
 
 def _grid(

@@ -1,7 +1,7 @@
 """The training loop: shuffled batches, one step for each, accuracy after every epoch.
 
-Images stay bytes until they are in a batch, which takes a quarter of the memory and no
-time.
+Images stay uint8 until they are in a batch, which takes a quarter of the memory of
+float32 and costs no time.
 """
 
 import math
@@ -26,7 +26,7 @@ from tasks.training.settings import ResolvedVariant
 # read in windows of this size, each of which consists of random blocks of the file.
 WINDOW = 2**17
 BLOCK = 2**10
-# Images at a time when accuracy is measured: the activations of more exceed the cache.
+# The batch size for measuring accuracy: activations of larger batches exceed the cache.
 ACCURACY_BATCH = 2**8
 # The tensors of a training's state that grow with every epoch.
 HISTORY = frozenset({"loss", "accuracy"})
@@ -75,8 +75,8 @@ class Data:
         starts = torch.arange(0, len(self), BLOCK)
         if order is not None:
             starts = starts[torch.randperm(len(starts), generator=order)]
-        for some in starts.split(WINDOW // BLOCK):
-            yield self._read([slice(start, start + BLOCK) for start in some.tolist()])
+        for part in starts.split(WINDOW // BLOCK):
+            yield self._read([slice(start, start + BLOCK) for start in part.tolist()])
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Return standardized inputs, float32 (N, inputs): `Scale.standardize`."""
@@ -159,7 +159,7 @@ class Training:
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned; ignore tensors that can't be that."""
+        """Continue from tensors that `state` returned; ignore invalid ones as a whole."""
         state = self.state()
         finite = all(bool(tensor.isfinite().all()) for tensor in saved.values())
         if not finite or _signature(state) != _signature(saved):
@@ -178,8 +178,8 @@ class Training:
 def _signature(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]:
     """Return type and shape of each tensor; the history may be of any length."""
     return {
-        name: (one.dtype, [one.ndim, *one.shape[int(name in HISTORY) :]])
-        for name, one in state.items()
+        name: (tensor.dtype, [tensor.ndim, *tensor.shape[int(name in HISTORY) :]])
+        for name, tensor in state.items()
     }
 
 

@@ -199,7 +199,7 @@ def test_step_draws_what_there_is(shown, drawn, project, monkeypatch, capsys):
     assert {path.stem for path in (reports / "figures").iterdir()} == names
     for name in ("confusion", "weights"):
         text = (reports / "figures" / f"{name}.svg").read_text()
-        assert text == svg.alone(drawings[name])
+        assert text == svg.standalone(drawings[name])
     assert "12 figures" in capsys.readouterr().out
 
 
