@@ -159,7 +159,7 @@ class Training:
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Continue from tensors that `state` returned; ignore invalid ones as a whole."""
+        """Continue from tensors that `state` returned; do nothing if any is invalid."""
         state = self.state()
         finite = all(bool(tensor.isfinite().all()) for tensor in saved.values())
         if not finite or _signature(state) != _signature(saved):
