@@ -4,7 +4,7 @@ Reads `data/normalized/` and `models/`. Writes, under `reports/`:
 
 - `metrics.json`: the scalar metrics of each model on train and validation, and of the
   predictions that remain when uncertain ones are set aside; the best model on
-  validation and its metrics on the test set (read for no other model); and how far the
+  validation and its metrics on the test set (no other model is tested); and how far the
   updates by hand agree with torch's optimizers;
 - `classes.csv`: precision and recall by model, split and class;
 - `confusion.csv`: number of images by model, split, true and predicted class;

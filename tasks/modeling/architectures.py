@@ -48,8 +48,8 @@ def layout(
     least = 2 ** len(CHANNELS)
     if min(shape) < least:
         raise BadInput(
-            f"The architecture `cnn` takes images of {least} by {least} pixels or "
-            f"more, not of {shape[0]} by {shape[1]}; make it `linear` or `mlp`."
+            f"The architecture `cnn` needs images of at least {least} by {least} "
+            f"pixels, not {shape[0]} by {shape[1]}. Choose `linear` or `mlp`."
         )
     convolutions = [
         ((outputs, inputs, KERNEL, KERNEL), (outputs,))

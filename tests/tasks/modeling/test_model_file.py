@@ -16,6 +16,7 @@ from tasks.runtime.params import BadInput
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (5, 2, 2), dtype=np.uint8)
+VALID = Split(IMAGES, np.uint8([0, 1, 2, 0, 1]))
 
 
 def model(link: str = "softmax", temperature: float | None = None) -> Model:
@@ -38,9 +39,8 @@ def model(link: str = "softmax", temperature: float | None = None) -> Model:
 
 
 def scores(of: Model) -> np.ndarray:
-    return ((IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25) @ of.tensors[
-        "weights"
-    ] + of.tensors["bias"]
+    inputs = (IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25
+    return inputs @ of.tensors["weights"] + of.tensors["bias"]
 
 
 def test_saved_model_is_loaded(tmp_path):
@@ -92,10 +92,9 @@ def test_temperature_of_one_vs_rest_divides_log_probabilities():
 
 
 def test_calibrating_again_changes_nothing():
-    valid = Split(IMAGES, np.uint8([0, 1, 2, 0, 1]))
-    once = model_file.calibrated(model(), valid)
+    once = model_file.calibrated(model(), VALID)
     assert once.description.calibration.images == 5
-    assert model_file.calibrated(once, valid).description == once.description
+    assert model_file.calibrated(once, VALID).description == once.description
 
 
 def test_model_of_an_earlier_version_is_outdated(tmp_path):
@@ -142,6 +141,15 @@ def test_log_softmax_does_not_overflow():
     np.testing.assert_allclose(
         model_file.log_softmax(huge), [[0, -1000], [-np.log(2), -np.log(2)]]
     )
+
+
+def test_model_is_replaced_as_a_whole(tmp_path):
+    path, link = tmp_path / "model.safetensors", tmp_path / "link.safetensors"
+    model_file.save(model(), path)
+    link.hardlink_to(path)
+    before = link.read_bytes()
+    model_file.save(model_file.calibrated(model(), VALID), path)
+    assert link.read_bytes() == before != path.read_bytes()
 
 
 def test_same_model_gives_the_same_bytes(tmp_path):
