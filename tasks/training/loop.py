@@ -143,7 +143,8 @@ class Training:
                 inputs, labels = data.inputs(pixels), window.labels[batch]
                 losses.append(self.gradient(self.network, inputs, labels))
                 self.optimizer.step()
-                self.network.zero_grad()
+                for parameter in self.optimizer.parameters:
+                    parameter.grad = None  # autograd would add to it
         return torch.stack(losses).cpu()
 
     def state(self) -> dict[str, Tensor]:
