@@ -14,12 +14,12 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field, PositiveInt, ValidationError
 
 from tasks.dataset.spec import ClassName, Title
 from tasks.evaluation.metrics_file import Share, SplitMetrics
 from tasks.modeling.architectures import Architecture
-from tasks.registry import model_card
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, Parameters, Settings, Word
 
@@ -27,6 +27,7 @@ FILE = Path("models/champion.safetensors")
 RECORD = Path("models/champion.json")
 HISTORY = Path("models/champions.jsonl")
 CARD = Path("reports/model_card.md")
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 MD5 = r"^[0-9a-f]{32}$"
 
 
@@ -163,6 +164,23 @@ def put_in_place(record: Record, model: bytes) -> None:
         files.write_text(path, text)
 
 
+def model_card(record: Record) -> str:
+    """Return the champion's model card, in Markdown, after Mitchell and others (2019).
+
+    It depends on the record alone, so an earlier champion's card can be restored.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=False,  # noqa: S701  # Markdown, from the project's own records
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["places"] = lambda number: f"{number:.4f}"
+    return environment.get_template(TEMPLATE.name).render(record.model_dump())
+
+
 def md5(content: bytes) -> str:
     """Return the MD5 that DVC identifies a file by; not for security."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -177,5 +195,5 @@ def _texts(record: Record) -> dict[Path, str]:
     """Return the content of the files derived from the record."""
     return {
         RECORD: record.model_dump_json(indent=2) + "\n",
-        CARD: model_card.card(record.model_dump()),
+        CARD: model_card(record),
     }

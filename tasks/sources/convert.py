@@ -29,6 +29,7 @@ PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 Array = npt.NDArray[Any]
 Pairs = Mapping[SplitName, tuple[Array, Array]]  # images and labels
 Names = Annotated[tuple[str, str], Field(strict=False)]  # of those arrays
+ArrayNames = Mapping[SplitName, tuple[str, str]]
 Label = int | str
 Labels = Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
 
@@ -84,9 +85,7 @@ def to_idx_files(
 
 
 def read(
-    source: str,
-    arrays: Mapping[SplitName, tuple[str, str]] | None,
-    image_spec: ImageSpec,
+    source: str, arrays: ArrayNames | None, image_spec: ImageSpec
 ) -> tuple[RawSplits, list[str]]:
     """Return the splits of the source, and notes on how its images became grayscale.
 
@@ -105,7 +104,7 @@ def read(
         digits = load_digits()
         return _from_arrays({"train": (digits.images, digits.target)}, source)
     if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, arrays or npz.infer_arrays(path))  # type: ignore[arg-type]
+        return _from_npz(path, arrays or npz.infer_arrays(path))
     if path.is_dir() and holds_idx(path):
         return _from_idx(path)
     if path.is_dir():
@@ -214,9 +213,7 @@ def digests(contents: Files) -> dict[idx.FileName, str]:
     }
 
 
-def _from_npz(
-    path: Path, names: Mapping[SplitName, tuple[str, str]]
-) -> tuple[RawSplits, list[str]]:
+def _from_npz(path: Path, names: ArrayNames) -> tuple[RawSplits, list[str]]:
     if "train" not in names:
         raise BadInput("`download.bundle.arrays` has no `train`; add it.")
     arrays = npz.read(path, [name for pair in names.values() for name in pair])
@@ -225,7 +222,7 @@ def _from_npz(
 
 
 def _from_idx(folder: Path) -> tuple[RawSplits, list[str]]:
-    contents = fetch.local(folder, idx.FILES, npz.MAX_BYTES)
+    contents = fetch.local(folder, npz.MAX_BYTES)
     x_train, y_train, x_test, y_test = (
         idx.parse(contents[name], f"{name} of {folder}") for name in idx.FILES
     )

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.rawdata import idx
@@ -66,21 +66,21 @@ def fetch_files(
         return within(PATIENCE, lambda: _from_mirror(mirror, source, sha256), source)
     if source.endswith(PICKLE):
         return _from_pickle(_read(Path(source), MAX_BYTES), source, sha256)
-    contents = local(Path(source), tuple(sha256), most)
+    contents = local(Path(source), most)
     return {
         name: verify(content, str(Path(source, name)), sha256[name], most)
         for name, content in contents.items()
     }
 
 
-def local(folder: Path, names: Sequence[idx.FileName], most: int) -> Files:
+def local(folder: Path, most: int) -> Files:
     """Return the files NAME or NAME.gz of a local folder, unzipped.
 
     Raises:
         BadInput: one is missing, damaged, or larger than `most` bytes.
     """
     contents: Files = {}
-    for name in names:
+    for name in idx.FILES:
         plain, zipped = folder / name, folder / f"{name}.gz"
         if not (path := plain if plain.exists() else zipped).exists():
             raise BadInput(

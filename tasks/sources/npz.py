@@ -9,6 +9,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 import numpy.typing as npt
 
+from tasks.dataset.splits import SplitName
 from tasks.rawdata import npy
 from tasks.rawdata.npy import InvalidArray
 from tasks.runtime.params import BadInput
@@ -18,20 +19,19 @@ MAX_BYTES = 2**31
 # Names of images and labels, lowercase, as used by Keras, MedMNIST, scikit-learn and
 # others: for each split, or for all images.
 SPLIT_NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
+SHORT: dict[SplitName, str] = {"train": "train", "valid": "val", "test": "test"}
 WHOLE_NAMES = (("images", "labels"), ("x", "y"), ("data", "target"))
 
 
-def infer_arrays(path: Path) -> dict[str, tuple[str, str]]:
+def infer_arrays(path: Path) -> dict[SplitName, tuple[str, str]]:
     """Infer from the arrays' names which are images and labels, by split."""
     with _opened(path) as (_, arrays):
         names = {name.lower(): name for name in arrays}
-    known = [
-        {
-            split: (x.format(short), y.format(short))
-            for split, short in (("train", "train"), ("valid", "val"), ("test", "test"))
-        }
+    known: list[dict[SplitName, tuple[str, str]]] = [
+        {split: (x.format(short), y.format(short)) for split, short in SHORT.items()}
         for x, y in SPLIT_NAMES
-    ] + [{"train": pair} for pair in WHOLE_NAMES]
+    ]
+    known += [{"train": pair} for pair in WHOLE_NAMES]
     for pairs in known:
         if pairs["train"][0] in names and pairs["train"][1] in names:
             return {
