@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from tasks.dataset.spec import DatasetSpec, ImageSpec
-from tasks.dataset.splits import Pixels, Split, SplitName
+from tasks.dataset.splits import Pixels, Split
 from tasks.download import Download
 from tasks.imaging import segmentation
 from tasks.normalize import Normalize
@@ -24,8 +24,9 @@ from tasks.runtime import params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, image_folder, npz
 from tasks.sources.convert import Conversion, RawSplits
-from tasks.validate import Validate, failure_message, validate
+from tasks.validate import failure_message, validate
 from tasks.validation import summaries
+from tasks.validation.schemas import DataLimits
 
 TEMPLATE = Path(__file__).with_name("dataset_card.yaml.j2")
 SHAPE, BOX = (28, 28), 20  # as in MNIST
@@ -180,7 +181,7 @@ def _classes(parts: RawSplits) -> tuple[tuple[int | str, ...] | None, tuple[str,
 
 def _conversion(
     parts: RawSplits,
-    arrays: dict[SplitName, tuple[str, str]] | None,
+    arrays: npz.ArrayNames | None,
     labels: tuple[int | str, ...] | None,
     assumptions: list[str],
 ) -> tuple[Conversion, int]:
@@ -285,7 +286,7 @@ def _validate(text: str, train: Split, test: Split) -> None:
         params.load("normalize", Normalize, card)
         params.load("report", ReportedResults, card)
         spec = params.load("images", DatasetSpec, card)
-        limits = params.load("validate", Validate, card)
+        limits = params.load("validate", DataLimits, card)
     report = validate(train, test, spec, limits)
     if not report.passed:
         raise BadInput(failure_message(report))

@@ -29,7 +29,6 @@ PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 Array = npt.NDArray[Any]
 Pairs = Mapping[SplitName, tuple[Array, Array]]  # images and labels
 Names = Annotated[tuple[str, str], Field(strict=False)]  # of those arrays
-ArrayNames = Mapping[SplitName, tuple[str, str]]
 Label = int | str
 Labels = Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
 
@@ -85,7 +84,7 @@ def to_idx_files(
 
 
 def read(
-    source: str, arrays: ArrayNames | None, image_spec: ImageSpec
+    source: str, arrays: npz.ArrayNames | None, image_spec: ImageSpec
 ) -> tuple[RawSplits, list[str]]:
     """Return the splits of the source, and notes on how its images became grayscale.
 
@@ -104,7 +103,10 @@ def read(
         digits = load_digits()
         return _from_arrays({"train": (digits.images, digits.target)}, source)
     if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, arrays or npz.infer_arrays(path))
+        names = arrays or npz.infer_arrays(path)
+        if "train" not in names:
+            raise BadInput("`download.bundle.arrays` has no `train`; add it.")
+        return _from_arrays(npz.read(path, names), source)
     if path.is_dir() and holds_idx(path):
         return _from_idx(path)
     if path.is_dir():
@@ -213,14 +215,6 @@ def digests(contents: Files) -> dict[idx.FileName, str]:
     }
 
 
-def _from_npz(path: Path, names: ArrayNames) -> tuple[RawSplits, list[str]]:
-    if "train" not in names:
-        raise BadInput("`download.bundle.arrays` has no `train`; add it.")
-    arrays = npz.read(path, [name for pair in names.values() for name in pair])
-    pairs = {split: (arrays[x], arrays[y]) for split, (x, y) in names.items()}
-    return _from_arrays(pairs, str(path))
-
-
 def _from_idx(folder: Path) -> tuple[RawSplits, list[str]]:
     contents = fetch.local(folder, npz.MAX_BYTES)
     x_train, y_train, x_test, y_test = (
@@ -254,13 +248,12 @@ def _class_indices(
 ) -> Pixels:
     """Return labels as indices into `class_names`, uint8 (N,)."""
     is_text = raw.labels.dtype.kind == "U"
-    known = list(labels or (class_names if is_text else range(len(class_names))))
-    values, inverse = np.unique(raw.labels, return_inverse=True)
-    if unknown := [value for value in values.tolist() if value not in known]:
+    known = labels or (class_names if is_text else range(len(class_names)))
+    indices: dict[Label, int] = {label: index for index, label in enumerate(known)}
+    values = raw.labels.tolist()
+    if unknown := sorted(set(values) - indices.keys()):
         raise BadInput(
             f"An image has the label {unknown[0]!r}, which is not in "
             "`download.bundle.labels`; run `python -m flows.new_dataset` again."
         )
-    return np.array([known.index(value) for value in values.tolist()], np.uint8)[
-        inverse
-    ]
+    return np.array([indices[value] for value in values], np.uint8)

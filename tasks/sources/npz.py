@@ -1,6 +1,6 @@
 """Read images and labels from an `.npz` file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ SPLIT_NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 SHORT: dict[SplitName, str] = {"train": "train", "valid": "val", "test": "test"}
 WHOLE_NAMES = (("images", "labels"), ("x", "y"), ("data", "target"))
 
+Array = npt.NDArray[Any]
+ArrayNames = dict[SplitName, tuple[str, str]]  # of images and of labels
 
-def infer_arrays(path: Path) -> dict[SplitName, tuple[str, str]]:
+
+def infer_arrays(path: Path) -> ArrayNames:
     """Infer from the arrays' names which are images and labels, by split."""
     with _opened(path) as (_, arrays):
         names = {name.lower(): name for name in arrays}
-    known: list[dict[SplitName, tuple[str, str]]] = [
+    known: list[ArrayNames] = [
         {split: (x.format(short), y.format(short)) for split, short in SHORT.items()}
         for x, y in SPLIT_NAMES
     ]
@@ -46,22 +49,23 @@ def infer_arrays(path: Path) -> dict[SplitName, tuple[str, str]]:
     )
 
 
-def read(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays `names`, each of numbers or of text.
+def read(path: Path, names: ArrayNames) -> dict[SplitName, tuple[Array, Array]]:
+    """Read images and labels, each of numbers or of text.
 
     Raises:
         BadInput: an array is missing, damaged, too large, or of Python objects.
     """
     found = {}
     with _opened(path) as (archive, arrays):
-        if missing := [name for name in names if name not in arrays]:
+        wanted = [name for pair in names.values() for name in pair]
+        if missing := [name for name in wanted if name not in arrays]:
             raise BadInput(f"{path} has no array {', '.join(missing)}.")
-        for name in names:
+        for name in wanted:
             try:
                 found[name] = _array(archive, arrays[name])
             except InvalidArray as fault:
                 raise BadInput(f"{name} of {path} {fault}.") from None
-    return found
+    return {split: (found[x], found[y]) for split, (x, y) in names.items()}
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def _opened(path: Path) -> Iterator[tuple[ZipFile, dict[str, ZipInfo]]]:
         raise BadInput(f"{path} is not a whole .npz file: it {fault}.") from None
 
 
-def _array(archive: ZipFile, member: ZipInfo) -> npt.NDArray[Any]:
+def _array(archive: ZipFile, member: ZipInfo) -> Array:
     """Read one array; no more is decompressed than the directory announces."""
     if member.file_size > MAX_BYTES:
         raise InvalidArray(f"unpacks to more than {MAX_BYTES:,} bytes")

@@ -436,7 +436,7 @@ def test_a_bomb_in_an_npz_file_is_refused_unread(tmp_path):
         archive.writestr("y.npy", npy(LABELS))
 
     message = in_a_box(
-        "npz.read(path, ['X', 'y'])",
+        "npz.read(path, {'train': ('X', 'y')})",
         path,
         "from tasks.sources import npz",
         memory=200 << 20,
@@ -452,7 +452,7 @@ def test_a_bomb_of_a_forged_size_is_not_unpacked(tmp_path):
     path.write_bytes(path.read_bytes().replace(size, struct.pack("<I", 1000)))
 
     message = in_a_box(
-        "npz.read(path, ['X', 'y'])",
+        "npz.read(path, {'train': ('X', 'y')})",
         path,
         "from tasks.sources import npz",
         memory=200 << 20,
