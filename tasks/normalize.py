@@ -33,11 +33,7 @@ class Normalize(Settings):
 def normalize(
     training: Split, test: Split, spec: DatasetSpec, settings: Normalize
 ) -> tuple[dict[SplitName, Split], Facts]:
-    """Return the three splits and the facts about them.
-
-    Raises:
-        BadInput: all training images would be held out.
-    """
+    """Return the three splits and the facts about them."""
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(

@@ -73,9 +73,6 @@ def choose(wanted: str | None, start: Path) -> Chosen:
     """Load a model by its name, or by its path relative to `start`.
 
     None means the champion, or the best model of the last run if there is no champion.
-
-    Raises:
-        BadInput: there is no such model, or no model yet.
     """
     if wanted in (None, CHAMPION):
         record = champions.current()

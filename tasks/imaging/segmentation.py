@@ -41,8 +41,7 @@ class UnusableImage(Exception):
 def find(values: npt.NDArray[np.number]) -> Floats:
     """Return the foreground of a grayscale image of 0 to 255, cropped: 0 to 1.
 
-    Raises:
-        UnusableImage: nothing stands out from the background.
+    Raises UnusableImage if nothing differs enough from the background.
     """
     padded = np.pad(np.asarray(values, np.float64), 1, mode="edge")
     differences = np.abs(np.diff(padded, axis=1))  # of neighbours, mostly noise

@@ -50,11 +50,7 @@ def opened(path: Path) -> Iterator[ImageArray]:
 
 
 def fill(stream: IO[bytes], buffer: Pixels) -> int:
-    """Read into `buffer`, (N, rows, columns); return the number of whole images.
-
-    Raises:
-        UnusableImage: compressed data is damaged.
-    """
+    """Read into `buffer`, (N, rows, columns); return the number of whole images."""
     view = memoryview(buffer.data).cast("B")
     size = 0
     with _refusing():

@@ -50,11 +50,7 @@ class InferredCard(NamedTuple):
 
 
 def infer(source: str, name: str, title: str) -> InferredCard:
-    """Return the card `name` for the data at `source` (`tasks.sources.convert`).
-
-    Raises:
-        BadInput: the data can't be used as a data set.
-    """
+    """Return the card `name` for the data at `source` (`tasks.sources.convert`)."""
     path, title = Path(source), _clean(title, ".,:'()+-", 100) or "data"
     is_idx = convert.holds_idx(path)
     is_image_folder = path.is_dir() and not is_idx

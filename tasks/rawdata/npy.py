@@ -39,13 +39,9 @@ class InvalidArray(Exception):
 def read_header(
     file: IO[bytes], size: int
 ) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    """Read a `.npy` file of `size` bytes up to its first value.
+    """Read the header of a `.npy` file of `size` bytes, or raise InvalidArray.
 
-    Returns:
-        The dtype, whether values are in Fortran order, and the shape.
-
-    Raises:
-        InvalidArray: the header is invalid, of Python objects, or of another size.
+    Returns the dtype, whether values are in Fortran order, and the shape.
     """
     start = file.read(8)
     if start[:6] != MAGIC or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):

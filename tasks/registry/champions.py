@@ -79,11 +79,7 @@ class Event(Settings):
 
 
 def history() -> list[Event]:
-    """Return every change of the champion, the oldest first.
-
-    Raises:
-        BadInput: a line of the file is not a valid event.
-    """
+    """Return every change of the champion, the oldest first; refuse an invalid line."""
     try:
         lines = HISTORY.read_bytes().splitlines()
     except FileNotFoundError:
@@ -142,8 +138,7 @@ def settled(model: bytes) -> Record | None:
 def crown(event: Event, model: bytes) -> None:
     """Append `event` to the history and write the champion's files.
 
-    Raises:
-        BadInput: `model` does not have the recorded MD5; nothing is written.
+    Nothing is written if `model` does not have the recorded MD5.
     """
     _verify(event.champion, model)
     line = event.model_dump_json() + "\n"
@@ -153,11 +148,7 @@ def crown(event: Event, model: bytes) -> None:
 
 
 def put_in_place(record: Record, model: bytes) -> None:
-    """Write the champion's files: the model, its record and its card.
-
-    Raises:
-        BadInput: `model` does not have the recorded MD5; nothing is written.
-    """
+    """Write the champion's model, record and card; refuse a model of another MD5."""
     _verify(record, model)
     files.write_bytes(FILE, model)
     for path, text in _texts(record).items():

@@ -30,9 +30,7 @@ UNEXPECTED = (
 def parse(content: bytes) -> Any:
     """Return the value of a YAML document; None if it is empty.
 
-    Raises:
-        ValueError: the content is not UTF-8, not YAML, or uses a refused feature; the
-            message is one short line with the position.
+    For invalid content raises ValueError, with the position, on one short line.
     """
     try:
         text = content.decode()

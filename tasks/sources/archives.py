@@ -16,11 +16,7 @@ GZIP = 16 + zlib.MAX_WBITS
 
 
 def gunzip(content: bytes, limit: int, origin: str) -> bytes:
-    """Decompress a gzip file to at most `limit` bytes.
-
-    Raises:
-        BadInput: it is not one whole gzip file, or unpacks to more.
-    """
+    """Decompress one whole gzip file of at most `limit` bytes, or raise BadInput."""
     stream = zlib.decompressobj(GZIP)
     try:
         plain = stream.decompress(content, limit + 1)
@@ -38,10 +34,7 @@ def members(content: bytes, names: frozenset[str], origin: str) -> dict[str, byt
     """Return the regular files of an uncompressed tar archive that have these names.
 
     If a name occurs twice, the last one counts, as in tar. Sparse files, and names that
-    need an extended header, are ignored.
-
-    Raises:
-        BadInput: it is damaged, or has more than `MAX_ENTRIES` entries.
+    need an extended header, are ignored. A damaged archive raises BadInput.
     """
     found: dict[str, bytes] = {}
     start = 0

@@ -69,8 +69,7 @@ def to_idx_files(
 ) -> tuple[Files, str]:
     """Return the content of the four IDX files, and notes on the conversion.
 
-    Raises:
-        BadInput: the source can't be converted, or the result has other hashes.
+    Raises BadInput if the result has other hashes.
     """
     splits, notes = read(source, conversion.arrays, spec.form)
     splits, dropped = distinct(splits)
@@ -91,10 +90,7 @@ def read(
     Args:
         source: `sklearn:digits`, or the path of an `.npz` file or a folder.
         arrays: as in `Conversion`.
-        image_spec: to which images in class-named folders are preprocessed.
-
-    Raises:
-        BadInput: the source is none of these, or is invalid.
+        image_spec: of the images that are made from class-named folders.
     """
     path = Path(source)
     if source == DIGITS:
@@ -130,10 +126,8 @@ def holds_idx(folder: Path) -> bool:
 def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
     """Drop blank and repeated images; return the splits, and notes on what was dropped.
 
-    The first of equal images stays, so no test image is left in the training set.
-
-    Raises:
-        BadInput: equal images have different labels.
+    The first of equal images stays, so no test image is left in the training set. Equal
+    images with different labels raise BadInput.
     """
     seen: dict[bytes, tuple[Label, str]] = {}
     rows: dict[SplitName, list[int]] = {name: [] for name in splits}
@@ -169,11 +163,7 @@ def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
 def split(
     splits: RawSplits, conversion: Conversion, class_names: tuple[str, ...]
 ) -> tuple[Split, Split]:
-    """Return training and test images; validation images end the training images.
-
-    Raises:
-        BadInput: a label is unknown, or there are no images for training or test.
-    """
+    """Return training and test images; validation images end the training images."""
     by_name = {
         name: Split(raw.images, _class_indices(raw, conversion.labels, class_names))
         for name, raw in splits.items()

@@ -74,10 +74,9 @@ def fetch_files(
 
 
 def local(folder: Path, most: int) -> Files:
-    """Return the files NAME or NAME.gz of a local folder, unzipped.
+    """Return the files NAME or NAME.gz of a folder, unzipped, of at most `most` bytes.
 
-    Raises:
-        BadInput: one is missing, damaged, or larger than `most` bytes.
+    Raises BadInput if one of the four is missing, damaged or larger.
     """
     contents: Files = {}
     for name in idx.FILES:

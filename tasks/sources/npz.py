@@ -50,11 +50,7 @@ def infer_arrays(path: Path) -> ArrayNames:
 
 
 def read(path: Path, names: ArrayNames) -> dict[SplitName, tuple[Array, Array]]:
-    """Read images and labels, each of numbers or of text.
-
-    Raises:
-        BadInput: an array is missing, damaged, too large, or of Python objects.
-    """
+    """Read images and labels; raise BadInput unless all are numbers or text."""
     found = {}
     with _opened(path) as (archive, arrays):
         wanted = [name for pair in names.values() for name in pair]
