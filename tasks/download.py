@@ -1,9 +1,9 @@
 """Download the data: four files in the IDX format, from the first source that has them.
 
 Reads the sections `download` and `images` of the dataset card; writes the four
-uncompressed files to `data/raw`. Each must have its SHA-256, so every source gives the
-same bytes, also one whose images are first converted (`tasks.sources.convert`). The
-next run resumes a broken transfer from `data/.partial`.
+uncompressed files to `data/raw`. Each must match its SHA-256, so every source gives the
+same bytes, even one that is first converted (`tasks.sources.convert`). The next run
+resumes an interrupted download from `data/.partial`.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Reads `data/raw/` and the dataset card, writes `data/normalized/`
 (see `tasks.dataset.splits`). The validation images are the last ones of the training
 files. The mean and the standard deviation are measured on the training split alone,
-since the other two stand for images not seen yet. Both numbers are stored beside the
+because the other two represent unseen images. Both numbers are stored beside the
 pixels, which stay bytes.
 """
 

@@ -1,9 +1,9 @@
 """Read images in order from arrays in files: IDX (gzipped or not), .npy and .npz.
 
 Each file is a shape followed by a stream of bytes, so any number of images needs the
-memory of a few. Streams are read rather than memory-mapped: this is a tenth faster, and
-a file that is truncated meanwhile does not end the process. A header is checked before
-anything is allocated, and no pickle is loaded.
+memory of a few. Files are not memory-mapped: reading is 10 % faster, and the process
+survives if a file is truncated meanwhile. A header is checked before anything is
+allocated, and no pickle is loaded.
 """
 
 import gzip

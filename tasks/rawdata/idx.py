@@ -73,7 +73,7 @@ def read_shape(file: IO[bytes]) -> tuple[int, ...]:
         raise InvalidArray(f"is not {wanted}: it begins with {start!r}")
     lengths = file.read(4 * start[3])
     if len(lengths) < 4 * start[3]:
-        raise InvalidArray("breaks off within its header")
+        raise InvalidArray("ends within its header")
     return struct.unpack(f">{start[3]}I", lengths)
 
 

@@ -1,7 +1,7 @@
-"""Read `.npy` headers and open `.npz` archives, trusting nothing that they announce.
+"""Read `.npy` headers and open `.npz` archives without trusting their content.
 
-NumPy's own reader evaluates a header as Python and allocates the size it announces.
-Here a header must match a pattern, sizes are compared before anything is allocated, and
+NumPy's own reader evaluates a header as Python and allocates the size it declares. Here
+a header must match a pattern, sizes are compared before anything is allocated, and
 pickled objects are refused.
 """
 
@@ -62,10 +62,10 @@ def read_header(
     return dtype, match[2] == b"True", shape
 
 
-def check_size(announced: int, found: int) -> None:
-    """Raise InvalidArray unless as many bytes were found as announced, at least one."""
-    if announced != found or not announced:
-        raise InvalidArray(f"announces {announced:,} bytes of values and has {found:,}")
+def check_size(declared: int, found: int) -> None:
+    """Raise InvalidArray unless as many bytes were found as declared, at least one."""
+    if declared != found or not declared:
+        raise InvalidArray(f"declares {declared:,} bytes of values but has {found:,}")
 
 
 def open_npz(file: IO[bytes]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:

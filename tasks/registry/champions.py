@@ -179,7 +179,7 @@ def md5(content: bytes) -> str:
 
 def _verify(record: Record, model: bytes) -> None:
     if md5(model) != record.md5:
-        raise BadInput(f"The file found for model {record.md5} is damaged; not used.")
+        raise BadInput(f"The file of champion {record.md5} has another MD5; not used.")
 
 
 def _texts(record: Record) -> dict[Path, str]:

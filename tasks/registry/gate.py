@@ -95,7 +95,7 @@ def shortfalls(compared: Comparison, thresholds: Thresholds) -> list[str]:
     return found
 
 
-def shortfalls_unseen(scores: dict[str, float], champion: Record) -> list[str]:
+def shortfalls_by_record(scores: dict[str, float], champion: Record) -> list[str]:
     """Compare a candidate with a champion whose file is lost, by its record.
 
     The candidate must reach the lower bound of the recorded accuracy's interval.

@@ -1,7 +1,7 @@
 """Convert a dataset in another format into the four IDX files.
 
 A source is `sklearn:digits`, an `.npz` file, a folder of class-named folders of images,
-or a folder of four IDX files that need sorting. The result depends only on the source
+or a folder of four IDX files that need shuffling. The result depends only on the source
 and the `Conversion`, so the dataset card can pin its hashes.
 """
 
@@ -28,7 +28,7 @@ PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 
 Array = npt.NDArray[Any]
 Pairs = Mapping[SplitName, tuple[Array, Array]]  # images and labels
-Names = Annotated[tuple[str, str], Field(strict=False)]  # of those arrays
+Names = Annotated[tuple[str, str], Field(strict=False)]  # of the two arrays
 Label = int | str
 Labels = Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
 
@@ -145,7 +145,7 @@ def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
                 repeated += 1
             else:
                 conflicts.append(
-                    f"{first[0]!r} as {first[1]} and {label!r} as {current[1]}"
+                    f"{first[0]!r} in {first[1]} and {label!r} in {current[1]}"
                 )
     if conflicts:
         raise BadInput(

@@ -73,11 +73,11 @@ def _opened(path: Path) -> Iterator[tuple[ZipFile, dict[str, ZipInfo]]]:
     except FileNotFoundError:
         raise BadInput(f"{path} is missing.") from None
     except InvalidArray as fault:
-        raise BadInput(f"{path} is not a whole .npz file: it {fault}.") from None
+        raise BadInput(f"{path} is not a complete .npz file: it {fault}.") from None
 
 
 def _array(archive: ZipFile, member: ZipInfo) -> Array:
-    """Read one array; no more is decompressed than the directory announces."""
+    """Read one array; no more is decompressed than the directory declares."""
     if member.file_size > MAX_BYTES:
         raise InvalidArray(f"unpacks to more than {MAX_BYTES:,} bytes")
     with archive.open(member) as file:
