@@ -16,12 +16,12 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from tasks.dataset.splits import Pixels
+from tasks.imaging.preprocess import MAX_PIXELS
 from tasks.imaging.segmentation import UnusableImage
 from tasks.rawdata import idx, npy
 from tasks.rawdata.npy import InvalidArray
 
 ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
-MAX_PIXELS = 64_000_000  # of one image
 # A compressed file may unpack to a thousand times its size.
 MAX_UNPACKED = 16 * 2**30
 PREFERRED = ("images", "x_test")

@@ -50,7 +50,7 @@ class Missing(BadInput):
 class Session(requests.Session):
     """A session that verifies TLS, never retries, and follows no redirect by itself.
 
-    requests reads the whole body of a redirect, decompressed, of any size.
+    For a redirect, requests reads and decompresses the whole body, of any size.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
