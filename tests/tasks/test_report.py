@@ -62,11 +62,7 @@ def drawn(shown):
 
 def test_every_figure_is_on_the_page_with_caption_and_alternative_text(drawn):
     page, drawings = drawn
-    assert list(drawings) == [
-        *("first", "crop", "counts", "ink", "means", "loss", "accuracy"),
-        *("difference", "weights", "predictions", "confusion", "mistakes"),
-        *("reliability", "kept"),
-    ]
+    assert {"weights", "loss", "accuracy", "confusion", "mistakes"} <= drawings.keys()
     found = re.findall(
         r'<figure id="(\w+)" role="img" aria-label="([^"]+)">\n<div class="drawing">\n'
         r"(<svg.*?</svg>)\n*</div>\n<figcaption>([^<]+)</figcaption>",
@@ -200,7 +196,7 @@ def test_step_draws_what_there_is(shown, drawn, project, monkeypatch, capsys):
     for name in ("confusion", "weights"):
         text = (reports / "figures" / f"{name}.svg").read_text()
         assert text == svg.alone(drawings[name])
-    assert "12 figures" in capsys.readouterr().out
+    assert f"{len(names)} figures" in capsys.readouterr().out
 
 
 def test_names_from_settings_are_escaped():
