@@ -118,7 +118,6 @@ def _from_first(
 def _fetch(
     source: str, settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> fetch.Files:
-    """Return the four files of one source, converted if there is a `bundle`."""
     if settings.bundle is None or spec is None:
         return fetch.fetch_files(
             source, settings.sha256, settings.timeout, partial, settings.max_bytes or 0

@@ -108,7 +108,6 @@ def _load_champion(record: champions.Record) -> Chosen | None:
 
 
 def _best() -> str:
-    """Return the name of the best model of the last run."""
     try:
         name = str(metrics_file.read(METRICS)["best"])
     except FileNotFoundError:

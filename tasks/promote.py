@@ -121,7 +121,6 @@ def _record(
     verdict: Verdict,
     parts: dict[SplitName, Split],
 ) -> Record:
-    """Return the candidate's record as the new champion."""
     before = champions.current()
     description = candidate.description
     return Record(

@@ -97,7 +97,6 @@ def main() -> None:
 
 
 def _summarize(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
-    """Return the report's summary of one split."""
     return {
         "images": len(images),
         "distinct": int((images["repeats"] == NO_MATCH).sum()),

@@ -128,7 +128,6 @@ def _refusing_damage() -> Iterator[None]:
 
 
 def _grayscale(image: Image.Image) -> Floats:
-    """Return the current page in grayscale."""
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height} pixels"
         raise UnusableImage(f"it is too large: {size}, of at most {MAX_PIXELS:,}")

@@ -70,7 +70,6 @@ def _refusing() -> Iterator[None]:
 
 
 def _images(file: IO[bytes], size: int) -> ImageArray:
-    """Return the images of an open file of `size` bytes, of any of the formats."""
     start = file.read(6)
     file.seek(0)
     if start.startswith(ZIP):

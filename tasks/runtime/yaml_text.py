@@ -60,7 +60,6 @@ class _Constructor(SafeConstructor):
     """DVC's constructor, restricted to `TYPES` and to integers of 64 bits."""
 
     def construct_non_recursive_object(self, node: Node, tag: str | None = None) -> Any:
-        """Return the value of a node."""
         name = str(node.tag).removeprefix(TAG)
         if name not in TYPES:
             problem = f"unsupported type `{name}`; quote it if it is text"

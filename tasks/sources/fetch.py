@@ -185,7 +185,6 @@ def _from_pickle(content: bytes, origin: str, sha256: Hashes) -> Files:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most `most` bytes."""
     try:
         return files.read_bytes(path, most)
     except OSError as error:
