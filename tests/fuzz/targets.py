@@ -29,14 +29,14 @@ from tasks.runtime import params
 from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
 from tasks.sources import archives, fetch, lesson_pickle
 from tasks.training.settings import Train
-from tasks.validate import Validate
+from tasks.validation.schemas import DataLimits
 
 SECTIONS: dict[str, type[Settings]] = {
     "images": DatasetSpec,
     "evaluate": ErrorLimit,
     "report": ReportedResults,
     "download": Download,
-    "validate": Validate,
+    "validate": DataLimits,
     "normalize": Normalize,
     "baseline": Baseline,
     "train": Train,
