@@ -12,7 +12,7 @@ from samples import ROOT
 
 from flows.deploy.cron import Schedule
 from tasks.baseline import Baseline
-from tasks.evaluate import Evaluate
+from tasks.modeling.calibration import ErrorLimit
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput, Settings, load
 from tasks.training.settings import Train
@@ -235,7 +235,7 @@ def test_any_bytes_are_refused_without_a_crash(tmp_path_factory, content):
     [
         ("baseline", Baseline),
         ("train", Train),
-        ("evaluate", Evaluate),
+        ("evaluate", ErrorLimit),
         ("promote", Thresholds),
         ("schedule", Schedule),
     ],
