@@ -49,20 +49,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 
-        def note(what: str, command: Command, cwd: Path) -> None:
+        def record(what: str, command: Command, cwd: Path) -> None:
             seconds.setdefault(what, []).append(timed(command, cwd, env))
 
         with prefect_server(folder / "prefect") as env:
             for _ in range(ROUNDS):
-                note("dvc repro", repro, fresh(folder / "dvc"))
+                record("dvc repro", repro, fresh(folder / "dvc"))
                 for jobs in "12":
                     command = [*run, "--jobs", jobs]
-                    note(
+                    record(
                         f"prefect-dvc run --jobs {jobs}", command, fresh(folder / jobs)
                     )
             for _ in range(NO_OP_ROUNDS):
-                note("dvc repro, no-op", repro, folder / "dvc")
-                note("prefect-dvc run, no-op", run, folder / "2")
+                record("dvc repro, no-op", repro, folder / "dvc")
+                record("prefect-dvc run, no-op", run, folder / "2")
     ratios = {what: measure.ratio(seconds, *what.split(" / ")) for what in GOALS}
     measure.write("engine", seconds, ratios, goals=GOALS)
     missed = [what for what, goal in GOALS.items() if ratios[what] > goal]

@@ -130,7 +130,7 @@ def curve(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def clean(
     drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # all kinds have one signature
+    bright: bool,  # noqa: FBT001  # all looks have one signature
     _: random.Random,
 ) -> Image.Image:
     """Return the digit on an even background."""
@@ -141,7 +141,7 @@ def clean(
 def photographed(
     drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # all kinds have one signature
+    bright: bool,  # noqa: FBT001  # all looks have one signature
     chance: random.Random,
 ) -> Image.Image:
     """Return the digit as photographed: tilted, in a shadow, with noise."""
@@ -164,7 +164,7 @@ def photographed(
 def spoilt(
     drawing: Image.Image,
     size: int,
-    bright: bool,  # noqa: FBT001  # all kinds have one signature
+    bright: bool,  # noqa: FBT001  # all looks have one signature
     chance: random.Random,
 ) -> Image.Image:
     """Return the digit spoilt: strongly tilted, out of focus, dark."""
@@ -185,8 +185,8 @@ LOOKS: dict[str, Callable[[Image.Image, int, bool, random.Random], Image.Image]]
 }
 
 
-def made(folder: Path) -> int:
-    """Write the images into `folder`, named KIND-DIGIT-NUMBER.png; return how many."""
+def write_images(folder: Path) -> int:
+    """Write the images into `folder`, named GROUP-DIGIT-NUMBER.png; return how many."""
     chance = random.Random(SEED)  # noqa: S311  # not for cryptography
     count = 0
     for digit in range(10):
@@ -201,17 +201,17 @@ def made(folder: Path) -> int:
     return count
 
 
-def counted(table: Path, threshold: float) -> dict[str, dict[str, int]]:
-    """Return for each kind how many are right, wrong and set aside."""
-    kinds: dict[str, Counter[str]] = {}
+def count_results(table: Path, threshold: float) -> dict[str, dict[str, int]]:
+    """Return for each group how many are right, wrong and set aside."""
+    groups: dict[str, Counter[str]] = {}
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            kind, digit, _ = Path(row["path"]).name.split("-")
+            group, digit, _ = Path(row["path"]).name.split("-")
             result = "right" if row["prediction"] == digit else "wrong"
             if not row["prediction"]:
                 result = "unread"
-            for name in (kind, "all"):
-                counter = kinds.setdefault(name, Counter())
+            for name in (group, "all"):
+                counter = groups.setdefault(name, Counter())
                 counter["images"] += 1
                 counter[result] += 1
                 probability = float(row["probability"] or 0)
@@ -220,7 +220,7 @@ def counted(table: Path, threshold: float) -> dict[str, dict[str, int]]:
         *("images", "right", "right_set_aside"),
         *("wrong", "wrong_set_aside", "unread"),
     )
-    return {kind: {n: counts[n] for n in names} for kind, counts in kinds.items()}
+    return {group: {n: counts[n] for n in names} for group, counts in groups.items()}
 
 
 def main() -> None:
@@ -233,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.keep or Path(temporary)).resolve()
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        made(folder / "images")
+        write_images(folder / "images")
         with chdir(measure.ROOT):
             chosen = predict.choose(arguments.model, Path())
             wanted = image_stream.input_files([str(folder / "images")], Path())
@@ -241,9 +241,9 @@ def main() -> None:
         measured = chosen.model.description.calibration
         limit = calibration.threshold(measured, MAX_ERROR) if measured else None
         threshold = np.inf if limit is None else limit
-        kinds = counted(folder / "predictions.csv", threshold)
-    for kind, counts in kinds.items():
-        print(f"{kind:22}", *(f"{name} {count:4}" for name, count in counts.items()))
+        groups = count_results(folder / "predictions.csv", threshold)
+    for group, counts in groups.items():
+        print(f"{group:22}", *(f"{name} {count:4}" for name, count in counts.items()))
     result = {
         "model": chosen.name,
         "md5": chosen.md5,
@@ -252,7 +252,7 @@ def main() -> None:
         "threshold": limit,
     }
     path = measure.RESULTS / "handmade.json"
-    path.write_text(json.dumps(result | {"kinds": kinds}, indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps(result | {"kinds": groups}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

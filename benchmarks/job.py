@@ -92,22 +92,22 @@ def main() -> None:
         ]
         seconds: dict[str, list[float]] = {}
 
-        def note(what: str, command: Command, cwd: Path) -> None:
+        def record(what: str, command: Command, cwd: Path) -> None:
             seconds.setdefault(what, []).append(timed(command, cwd, env))
 
         with prefect_server(folder / "prefect") as env:
             timed(script, folder, env)  # warm-up: fills the system's file cache
             for _ in range(COLD_ROUNDS):
-                note("flow, cold", flow, fresh(folder / "flow", raw))
-                note("dvc repro, cold", repro, fresh(folder / "dvc", raw))
-                note("script", script, folder)
+                record("flow, cold", flow, fresh(folder / "flow", raw))
+                record("dvc repro, cold", repro, fresh(folder / "dvc", raw))
+                record("script", script, folder)
                 clone = fresh(folder / "beside", raw)
                 with subprocess.Popen([sys.executable, "-c", BURN]) as burner:
-                    note("flow, cold, beside a busy process", flow, clone)
+                    record("flow, cold, beside a busy process", flow, clone)
                     burner.kill()
             for _ in range(NO_OP_ROUNDS):
-                note("flow, no-op", flow, folder / "flow")
-                note("dvc repro, no-op", repro, folder / "dvc")
+                record("flow, no-op", flow, folder / "flow")
+                record("dvc repro, no-op", repro, folder / "dvc")
     ratios = {
         f"{one} / {other}": measure.ratio(seconds, one, other)
         for one, other in [

@@ -89,8 +89,8 @@ def usage(root: Path) -> dict[str, float]:
     """Return memory (MiB) and open files of the server and of the worker."""
     figures = {}
     for name in ("server", "worker"):
-        noted = json.loads((root / ".schedule" / f"{name}.json").read_text("utf-8"))
-        process = psutil.Process(noted["pid"])
+        record = json.loads((root / ".schedule" / f"{name}.json").read_text("utf-8"))
+        process = psutil.Process(record["pid"])
         # The server has child processes; the worker's children are its runs.
         family = [process, *(process.children() if name == "server" else [])]
         memory = sum(member.memory_info().rss for member in family)

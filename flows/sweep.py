@@ -26,9 +26,10 @@ from prefect.states import Completed
 
 from flows.results import experiments
 from flows.results.run_state import errors_as_states
+from tasks.compare_settings import conclusion
 from tasks.runtime.params import load
 from tasks.training.settings import Train
-from tasks.tuning import grid, ranking
+from tasks.tuning import grid
 from tasks.tuning.grid import Grid
 
 # The UI shows an artifact's history by its key, so the key doesn't change.
@@ -63,13 +64,13 @@ def sweep(
     grid.write(experiments.SWEEP / "points.yaml", chosen.points(train))
     experiments.run(experiments.SWEEP)
     table = pd.read_csv(ROOT / "reports" / "sweep.csv")
-    conclusion = " ".join(ranking.conclusion(table, train).splitlines())
+    summary = " ".join(conclusion(table, train).splitlines())
     create_table_artifact(
         json.loads(table.to_json(orient="records")),
         key=TABLE_KEY,
-        description=conclusion,
+        description=summary,
     )
-    return Completed(message=conclusion)
+    return Completed(message=summary)
 
 
 def main() -> None:

@@ -90,9 +90,8 @@ def _fit(train: Split, facts: Facts, settings: Baseline) -> tuple[Any, Any]:
         fitted = OneVsRestClassifier(regression).fit(X, y).estimators_
         weights = np.concatenate([each.coef_ for each in fitted])
         return weights.T, np.concatenate([each.intercept_ for each in fitted])
-    if (
-        settings.device == "cpu"
-    ):  # without torch, whose import takes longer than the fit
+    if settings.device == "cpu":
+        # Without torch, whose import takes longer than the fit.
         regression.fit(X, y)
         return regression.coef_.T, regression.intercept_
     import torch  # noqa: PLC0415  # as above

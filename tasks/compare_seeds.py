@@ -5,8 +5,8 @@ and `models/baseline.safetensors`. Writes a JSON file:
 
 - `models`: for each model the number of trainings `n`, and mean and standard deviation
   of its accuracy, `valid` and `test`. The baseline does not depend on a seed: n is 1;
-- `pairs`: for each two models, the difference of their accuracies in validation, and
-  McNemar's test (see `compare`).
+- `pairs`: for each pair of models, the difference of their accuracies in validation,
+  and McNemar's test (see `compare`).
 
 The test set only shows the spread: no model is chosen or compared by it. A suspiciously
 good model is refused, and nothing is written.

@@ -1,9 +1,9 @@
 """Download the data: four files in the IDX format, from the first source that has them.
 
 Reads the sections `download` and `images` of the dataset card; writes the four
-uncompressed files to `data/raw`. Each must have its SHA-256, so every source gives the
-same bytes, also one whose images are first converted (`tasks.sources.convert`). The
-next run resumes a broken transfer from `data/.partial`.
+uncompressed files to `data/raw`. Each must match its SHA-256, so every source gives the
+same bytes, even one that is first converted (`tasks.sources.convert`). The next run
+resumes an interrupted download from `data/.partial`.
 """
 
 import hashlib
@@ -118,7 +118,6 @@ def _from_first(
 def _fetch(
     source: str, settings: Download, spec: DatasetSpec | None, partial: Path
 ) -> fetch.Files:
-    """Return the four files of one source, converted if there is a `bundle`."""
     if settings.bundle is None or spec is None:
         return fetch.fetch_files(
             source, settings.sha256, settings.timeout, partial, settings.max_bytes or 0

@@ -4,7 +4,7 @@ Reads `data/normalized/` and `models/`. Writes, under `reports/`:
 
 - `metrics.json`: the scalar metrics of each model on train and validation, and of the
   predictions that remain when uncertain ones are set aside; the best model on
-  validation and its metrics on the test set (read for no other model); and how far the
+  validation and its metrics on the test set (no other model is tested); and how far the
   updates by hand agree with torch's optimizers;
 - `classes.csv`: precision and recall by model, split and class;
 - `confusion.csv`: number of images by model, split, true and predicted class;
@@ -37,17 +37,6 @@ REPORTS = Path("reports")
 BY_HAND = {"manual": "sgd", "manual_adam": "adam"}
 
 
-class Evaluate(ErrorLimit):
-    """Section `evaluate` of params.yaml."""
-
-
-class Evaluation(NamedTuple):
-    """The content of metrics.json, and the tables by name."""
-
-    metrics: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
-
-
 class Measured(NamedTuple):
     """One model's predictions on one split, (N,), and their metrics."""
 
@@ -65,11 +54,14 @@ Results = Mapping[tuple[str, str], Measured]
 def evaluate(
     trained: Mapping[str, Model],
     splits_by_name: Mapping[SplitName, Split],
-    settings: Evaluate,
-) -> Evaluation:
+    max_error: float,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Measure `trained` on train and validation, and the best of them on test.
 
     The best has the highest accuracy on validation; if several have, the first.
+
+    Returns:
+        The content of metrics.json, and the tables by name.
 
     Raises:
         BadInput: an image has a label that is not a class of the models.
@@ -89,12 +81,12 @@ def evaluate(
     best = max(trained, key=lambda name: results[name, "valid"].summary["accuracy"])
     results[best, "test"] = _measure(trained[best], splits_by_name["test"])
     found = {
-        "max_error": settings.max_error,
+        "max_error": max_error,
         "models": {
             name: {
                 "train": results[name, "train"].summary,
                 "valid": results[name, "valid"].summary,
-                "kept": _selection(name, model, results, settings),
+                "kept": _selection(name, model, results, max_error),
             }
             for name, model in trained.items()
         },
@@ -102,7 +94,7 @@ def evaluate(
         "test": results[best, "test"].summary,
         "by_hand": _by_hand(trained, results),
     }
-    return Evaluation(found, _tables(results, splits_by_name["valid"].labels, names))
+    return found, _tables(results, splits_by_name["valid"].labels, names)
 
 
 def _measure(model: Model, split: Split) -> Measured:
@@ -119,11 +111,11 @@ def _measure(model: Model, split: Split) -> Measured:
 
 
 def _selection(
-    name: str, model: Model, results: Results, settings: Evaluate
+    name: str, model: Model, results: Results, max_error: float
 ) -> dict[str, Any]:
     """Return the threshold of a model, and the metrics of what it accepts."""
     curve = model.description.calibration
-    threshold = calibration.threshold(curve, settings.max_error) if curve else None
+    threshold = calibration.threshold(curve, max_error) if curve else None
     return {"threshold": threshold} | {
         split: metrics.selective(found.right, found.probabilities, threshold)
         for split in ("valid", "test")
@@ -168,8 +160,7 @@ def _tables(results: Results, labels: Any, names: Any) -> dict[str, pd.DataFrame
         images = found.confusion.ravel()
         pair_rows.append(pd.DataFrame({**key, **pairs, "images": images}))
         if split == "valid":
-            bins = metrics.reliability(found.right, found.probabilities)._asdict()
-            del bins["error"]
+            bins = metrics.reliability(found.right, found.probabilities)
             bin_rows.append(pd.DataFrame({"model": name, **bins}))
             predictions[name] = names[found.predictions]
             predictions[f"{name}_probability"] = found.probabilities
@@ -196,19 +187,19 @@ def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     parts = {name: splits.load(NORMALIZED, name) for name in splits.SPLITS}
-    settings = load("evaluate", Evaluate)
-    result = evaluate(model_set.read(), parts, settings)
-    for name, table in result.tables.items():
+    max_error = load("evaluate", ErrorLimit).max_error
+    found, tables = evaluate(model_set.read(), parts, max_error)
+    for name, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         files.write_text(REPORTS / f"{name}.csv", text)
-    files.write_json(REPORTS / "metrics.json", result.metrics)
-    for name, model in result.metrics["models"].items():
+    files.write_json(REPORTS / "metrics.json", found)
+    for name, model in found["models"].items():
         print(f"{name}: accuracy {model['valid']['accuracy']:.4f} in validation")
-    best, test = result.metrics["best"], result.metrics["test"]
+    best, test = found["best"], found["test"]
     print(
         f"Best is {best}: accuracy {test['accuracy']:.4f} on the test set, "
         f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}; "
-        + selection_sentence(result.metrics["models"][best]["kept"], settings.max_error)
+        + selection_sentence(found["models"][best]["kept"], max_error)
     )
 
 

@@ -3,7 +3,7 @@
 Reads `data/raw/` and the dataset card, writes `data/normalized/`
 (see `tasks.dataset.splits`). The validation images are the last ones of the training
 files. The mean and the standard deviation are measured on the training split alone,
-since the other two stand for images not seen yet. Both numbers are stored beside the
+because the other two represent unseen images. Both numbers are stored beside the
 pixels, which stay bytes.
 """
 
@@ -33,11 +33,7 @@ class Normalize(Settings):
 def normalize(
     training: Split, test: Split, spec: DatasetSpec, settings: Normalize
 ) -> tuple[dict[SplitName, Split], Facts]:
-    """Return the three splits and the facts about them.
-
-    Raises:
-        BadInput: all training images would be held out.
-    """
+    """Return the three splits and the facts about them."""
     held_out = settings.validation
     if held_out >= len(training.images):
         raise BadInput(

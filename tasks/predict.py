@@ -22,7 +22,7 @@ from tasks.evaluation import metrics_file
 from tasks.evaluation.model_set import MODELS
 from tasks.inference import classifier, image_stream, output_table, review_page
 from tasks.inference.classifier import Classifier
-from tasks.inference.image_stream import Batch, InputFile
+from tasks.inference.image_stream import Batch, InputFiles
 from tasks.inference.output_table import Format, Rows
 from tasks.inference.review_page import ReviewQueue
 from tasks.modeling import model_file
@@ -73,9 +73,6 @@ def choose(wanted: str | None, start: Path) -> Chosen:
     """Load a model by its name, or by its path relative to `start`.
 
     None means the champion, or the best model of the last run if there is no champion.
-
-    Raises:
-        BadInput: there is no such model, or no model yet.
     """
     if wanted in (None, CHAMPION):
         record = champions.current()
@@ -111,7 +108,6 @@ def _load_champion(record: champions.Record) -> Chosen | None:
 
 
 def _best() -> str:
-    """Return the name of the best model of the last run."""
     try:
         name = str(metrics_file.read(METRICS)["best"])
     except FileNotFoundError:
@@ -124,7 +120,7 @@ def _best() -> str:
 
 
 def write(
-    inputs: list[InputFile], chosen: Chosen, out: Path, file_format: Format, most: int
+    inputs: InputFiles, chosen: Chosen, out: Path, file_format: Format, most: int
 ) -> dict[str, Any]:
     """Classify images, write the three files to `out`, and return the summary.
 
@@ -139,14 +135,14 @@ def write(
         output_table.writing(table, file_format, class_names) as append,
         tqdm(desc="predict", unit="image", unit_scale=True, delay=1) as bar,
     ):
-        bar.total, ignored = image_stream.extent(inputs)
+        bar.total = image_stream.count_images(inputs)
         batches = image_stream.stream(inputs, image_spec)
         for batch, rows in predict(predictor, batches):
             append(rows)
             queue.add(rows, batch.images)
             bar.update(len(batch.images))
         summary = _summary(chosen, predictor, settings, queue)
-        summary["ignored_files"] = ignored
+        summary["ignored_files"] = inputs.ignored
         page = review_page.render(queue, summary, image_spec.brightest)
         files.write_text(out / REVIEW_PAGE, page)
         files.write_json(out / SUMMARY, summary)

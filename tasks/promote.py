@@ -64,7 +64,7 @@ def promote(
         compared = gate.compare(candidate, champion, valid)
         reasons += gate.shortfalls(compared, thresholds)
     elif champion:
-        reasons += gate.shortfalls_unseen(scores, champion)
+        reasons += gate.shortfalls_by_record(scores, champion)
     return Verdict(reasons, compared, scores, recall)
 
 
@@ -121,7 +121,6 @@ def _record(
     verdict: Verdict,
     parts: dict[SplitName, Split],
 ) -> Record:
-    """Return the candidate's record as the new champion."""
     before = champions.current()
     description = candidate.description
     return Record(

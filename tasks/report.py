@@ -20,7 +20,7 @@ def main() -> None:
     cli.parser(__doc__).parse_args()
     page, drawn = report(run.read())
     for name, figure in drawn.items():
-        files.write_text(REPORTS / "figures" / f"{name}.svg", svg.alone(figure))
+        files.write_text(REPORTS / "figures" / f"{name}.svg", svg.standalone(figure))
     files.write_text(REPORTS / "report.html", page)
     print(f"{REPORTS / 'report.html'}, with {len(drawn)} figures")
 

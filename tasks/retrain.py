@@ -17,7 +17,7 @@ from tasks.dataset.splits import Facts, Split, SplitName
 from tasks.runtime import cli
 from tasks.runtime.params import BadInput, load
 from tasks.train import CHECKPOINTS, NORMALIZED, Diverged, train
-from tasks.training.settings import Train, Variant
+from tasks.training.settings import Train
 from tasks.trials import trial
 from tasks.trials.trial import Trial
 
@@ -53,19 +53,16 @@ def changed(
         BadInput: a value is invalid, or there is no such variant.
     """
     settings.resolve(variant)
-    if seed < 0:
-        raise BadInput(f"The seed is {seed}; it must be 0 or more.")
-    own = settings.variants[variant].model_dump()
-    new = {key: value for key, value in changes.items() if value is not None}
+    new = settings.model_dump() | {"seed": seed}
+    new["variants"][variant] |= {k: v for k, v in changes.items() if v is not None}
     try:
-        variants = {**settings.variants, variant: Variant.model_validate(own | new)}
+        return Train.model_validate(new)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         raise BadInput(
-            f"The {key} of {variant} can't be {fault['input']}: {fault['msg'].lower()}."
+            f"`{key}` can't be {fault['input']}: {fault['msg'].lower()}."
         ) from None
-    return settings.model_copy(update={"seed": seed, "variants": variants})
 
 
 def main() -> None:
@@ -80,10 +77,7 @@ def main() -> None:
         "--test", action="store_true", help="measure on test images too"
     )
     options = parser.parse_args()
-    changes = {
-        "learning_rate": options.learning_rate,
-        "batch_size": options.batch_size,
-    }
+    changes = {key: getattr(options, key) for key in ("learning_rate", "batch_size")}
     settings = changed(load("train", Train), options.variant, options.seed, changes)
     names = [name for name in splits.SPLITS if options.test or name != "test"]
     result = retrain(
@@ -94,12 +88,12 @@ def main() -> None:
         CHECKPOINTS / options.out.name,
     )
     trial.save(options.out, result)
-    line = "diverged"
+    found = "diverged"
     if result.valid is not None:
-        line = f"accuracy {result.valid:.4f} in validation"
+        found = f"accuracy {result.valid:.4f} in validation"
     if result.test is not None:
-        line += f", {result.test:.4f} on the test set"
-    print(f"{options.out.stem}: {line}")
+        found += f", {result.test:.4f} on the test set"
+    print(f"{options.out.stem}: {found}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
 from tasks.dataset import splits
@@ -22,11 +21,11 @@ from tasks.dataset.splits import Facts, Split
 from tasks.modeling import devices, model_file
 from tasks.modeling.model_file import Description, Model
 from tasks.runtime import cli, files
-from tasks.runtime.params import BadInput, Parameters, load
+from tasks.runtime.params import BadInput, load
 from tasks.training import networks
 from tasks.training.checkpoints import Checkpoint
 from tasks.training.loop import Data, Training, start
-from tasks.training.settings import ResolvedVariant, Train
+from tasks.training.settings import Train
 
 NORMALIZED = Path("data/normalized")
 MODELS = Path("models")
@@ -76,21 +75,8 @@ def train(
         training.epoch(data, valid, variant.batch_size)
         saved.save(training.state())
     saved.remove()
-    model = _model(training.network, facts, variant, parameters)
-    if not model_file.are_weights(model):
-        raise Diverged(
-            f"The training of `{name}` diverged and its model was discarded; make "
-            "its `learning_rate` in params.yaml smaller."
-        )
-    return model_file.calibrated(model, valid_split), training
-
-
-def _model(
-    network: nn.Module, facts: Facts, variant: ResolvedVariant, parameters: Parameters
-) -> Model:
-    """Return the model of a trained network."""
-    tensors = networks.tensors(network)
-    return Model(
+    tensors = networks.tensors(training.network)
+    model = Model(
         tensors={name: tensor.numpy() for name, tensor in tensors.items()},
         description=Description(
             **dict(facts),
@@ -99,6 +85,12 @@ def _model(
             parameters=parameters,
         ),
     )
+    if not model_file.are_weights(model):
+        raise Diverged(
+            f"The training of `{name}` diverged and its model was discarded; make "
+            "its `learning_rate` in params.yaml smaller."
+        )
+    return model_file.calibrated(model, valid_split), training
 
 
 def _write(name: str, model: Model, training: Training) -> None:
@@ -122,9 +114,8 @@ def main() -> None:
     name = parser.parse_args().name
     settings = load("train", Train)
     epochs = settings.resolve(name).epochs
-    train_split, valid_split = (
-        splits.load(NORMALIZED, part) for part in ("train", "valid")
-    )
+    train_split = splits.load(NORMALIZED, "train")
+    valid_split = splits.load(NORMALIZED, "valid")
     facts = splits.load_facts(NORMALIZED)
     started = time.perf_counter()
     model, training = train(

@@ -26,10 +26,6 @@ LISTED = 20  # failures of a check that the report lists; all are counted
 DIGITS = 4  # decimals in the report
 
 
-class Validate(DataLimits):
-    """Section `validate` of the dataset card."""
-
-
 @dataclass(frozen=True)
 class Report:
     """Content of `reports/validation.json`.
@@ -50,16 +46,16 @@ class Report:
 
 
 def validate(
-    train: Split, test: Split, spec: DatasetSpec, settings: Validate
+    train: Split, test: Split, spec: DatasetSpec, limits: DataLimits
 ) -> Report:
     """Return a summary of the data and every value that breaks the dataset card."""
     per_file = summaries.of_files(train, test)
     images = summaries.of_images(train, test, spec.form.shape)
     per_class = summaries.of_classes(images, len(spec.classes))
     failures = {
-        **schemas.failures(schemas.of_files(settings, spec), per_file),
-        **schemas.failures(schemas.of_classes(settings), per_class),
-        **schemas.failures(schemas.of_images(settings, spec), images),
+        **schemas.failures(schemas.of_files(limits, spec), per_file),
+        **schemas.failures(schemas.of_classes(limits), per_class),
+        **schemas.failures(schemas.of_images(limits, spec), images),
     }
     return Report(
         passed=not failures,
@@ -89,10 +85,10 @@ def main() -> None:
     """Run the step on the project's folders."""
     cli.parser(__doc__).parse_args()
     card = dataset_card.selected()
-    settings = load("validate", Validate, card)
+    limits = load("validate", DataLimits, card)
     spec = load("images", DatasetSpec, card)
     train, test = idx.read_splits(RAW)
-    report = validate(train, test, spec, settings)
+    report = validate(train, test, spec, limits)
     files.write_json(REPORT, asdict(report))
     if not report.passed:
         raise BadInput(failure_message(report))
@@ -101,7 +97,6 @@ def main() -> None:
 
 
 def _summarize(images: pd.DataFrame, per_class: pd.DataFrame) -> dict[str, Any]:
-    """Return the report's summary of one split."""
     return {
         "images": len(images),
         "distinct": int((images["repeats"] == NO_MATCH).sum()),

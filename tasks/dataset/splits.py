@@ -51,11 +51,8 @@ class Scale(Settings):
     def of(cls, images: Pixels, brightest: int) -> "Scale":
         """Measure mean and population standard deviation over all pixels.
 
-        All sums are of integers, so the result does not depend on their order.
-
-        Args:
-            images: uint8, of any shape.
-            brightest: the largest pixel value.
+        The pixels are integers from 0 to `brightest`, so all sums are exact and do not
+        depend on their order.
 
         Raises:
             BadInput: the standard deviation is zero.
@@ -99,7 +96,6 @@ def load(folder: Path, name: SplitName) -> Split:
 
     Raises:
         BadInput: the file is damaged, or lacks the split's arrays.
-        FileNotFoundError: the file is missing.
     """
     path = folder / FILE
     header, start = _header(path)
@@ -119,12 +115,7 @@ def load(folder: Path, name: SplitName) -> Split:
 
 
 def load_facts(folder: Path) -> Facts:
-    """Return the facts about the data in `folder`.
-
-    Raises:
-        BadInput: the file is damaged.
-        FileNotFoundError: the file is missing.
-    """
+    """Return the facts about the data, or raise BadInput if the file is damaged."""
     path = folder / FILE
     header, _ = _header(path)
     try:

@@ -1,6 +1,6 @@
 """The metrics of a classifier's predictions."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,10 @@ def summary(
 
     Returns:
         `accuracy` and its 95 % interval `accuracy_low` to `accuracy_high`; `log_loss`
-        in nats; `ece`, the expected calibration error. If all class names are numbers,
-        also `rmse` and `mae` of the predicted numbers: the lesson printed them,
-        although digits are names, not quantities.
+        in nats; `ece`, the expected calibration error: the mean distance of confidence
+        and accuracy (Naeini and others, 2015). If all class names are numbers, also
+        `rmse` and `mae` of the predicted numbers: the lesson printed them, although
+        digits are names, not quantities.
     """
     predictions = log_probabilities.argmax(axis=1)
     right = predictions == labels
@@ -40,7 +41,9 @@ def summary(
     probabilities = np.exp(log_probabilities)
     classes = range(len(class_names))
     found["log_loss"] = metrics.log_loss(labels, probabilities, labels=classes)
-    found["ece"] = reliability(right, np.exp(log_probabilities.max(axis=1))).error
+    bins = reliability(right, np.exp(log_probabilities.max(axis=1)))
+    distance = np.abs(bins["confidence"] - bins["accuracy"])
+    found["ece"] = distance @ bins["images"] / len(labels)
     return {name: round(float(value), DIGITS) for name, value in found.items()}
 
 
@@ -53,12 +56,9 @@ def interval(right: int, images: int) -> tuple[float, float]:
 def selective(
     right: Bools, probabilities: npt.NDArray[np.floating], threshold: float | None
 ) -> dict[str, float | None]:
-    """Return the metrics of the predictions that reach a threshold.
+    """Return the metrics of the predictions, (N,), that reach a threshold.
 
-    Args:
-        right: whether each prediction is right, (N,).
-        probabilities: of the predictions, (N,).
-        threshold: None accepts no prediction.
+    With the threshold None, no prediction is accepted.
 
     Returns:
         `set_aside`, the share of predictions below the threshold; `error`, the share
@@ -77,25 +77,15 @@ def selective(
     return {k: v if v is None else round(v, DIGITS) for k, v in found.items()}
 
 
-class Reliability(NamedTuple):
-    """Probabilities against accuracy, bin by bin: a reliability diagram.
+def reliability(
+    right: Bools, probabilities: npt.NDArray[np.floating]
+) -> dict[str, npt.NDArray[Any]]:
+    """Group predictions, (N,), by their probability into bins of equal width.
 
-    Attributes:
-        confidence: mean probability of the predictions, (bins,).
-        accuracy: share of right predictions, (bins,).
-        images: number of images, (bins,); empty bins are left out.
-        error: expected calibration error, the mean distance between confidence and
-            accuracy, weighted by the images (Naeini and others, 2015).
+    Returns:
+        `confidence`, the mean probability of the predictions, `accuracy`, the share of
+        right ones, and the number of `images`, each (bins,), without empty bins.
     """
-
-    confidence: npt.NDArray[np.float64]
-    accuracy: npt.NDArray[np.float64]
-    images: npt.NDArray[np.int64]
-    error: float
-
-
-def reliability(right: Bools, probabilities: npt.NDArray[np.floating]) -> Reliability:
-    """Group predictions, (N,), by their probability into bins of equal width."""
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     images = np.bincount(bins, minlength=BINS)
     used = images > 0
@@ -103,8 +93,7 @@ def reliability(right: Bools, probabilities: npt.NDArray[np.floating]) -> Reliab
         np.bincount(bins, values, minlength=BINS)[used] / images[used]
         for values in (probabilities, right)
     )
-    error = float(np.abs(confidence - accuracy) @ images[used] / len(right))
-    return Reliability(confidence, accuracy, images[used], error)
+    return {"confidence": confidence, "accuracy": accuracy, "images": images[used]}
 
 
 def confusion(

@@ -83,12 +83,7 @@ class Metrics(Settings):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the metrics at `path`.
-
-    Raises:
-        BadInput: the file is damaged.
-        FileNotFoundError: the file is missing.
-    """
+    """Return the metrics at `path`, or raise BadInput if the file is damaged."""
     try:
         content = files.read_bytes(path, MAX_BYTES)
         return Metrics.model_validate_json(content).model_dump(exclude_unset=True)

@@ -40,7 +40,6 @@ def read() -> dict[str, Model]:
 
     Raises:
         BadInput: a file is not a model, or the models differ in inputs or classes.
-        FileNotFoundError: a model is missing.
     """
     names = [BASELINE, *networks()]
     trained = {name: model_file.load(MODELS / f"{name}.safetensors") for name in names}

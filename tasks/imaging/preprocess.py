@@ -87,15 +87,15 @@ def to_spec(values: Intensities, image_spec: ImageSpec) -> Pixels:
         scaled = _centred(foreground, image_spec.shape)
     pixels = np.rint(np.clip(scaled, 0, 1) * image_spec.brightest).astype(np.uint8)
     if pixels.max() == pixels.min():
-        raise UnusableImage("nothing of it is left at the size of the training images")
+        raise UnusableImage("it is blank at the size of the training images")
     return pixels
 
 
 def conforms(values: Intensities, image_spec: ImageSpec) -> bool:
     """Return whether an image, not blank, already conforms to `image_spec`.
 
-    If that has a box: the foreground is about as large as the box, its centre of mass
-    is near the middle, and the background is 0, as in all of MNIST.
+    If the specification has a box, the foreground must be about as large as the box,
+    with its centre of mass near the middle, on a background of 0, as in all of MNIST.
     """
     in_range = values.min() >= 0 and values.max() <= image_spec.brightest
     if values.shape != image_spec.shape or not in_range:
@@ -128,7 +128,6 @@ def _refusing_damage() -> Iterator[None]:
 
 
 def _grayscale(image: Image.Image) -> Floats:
-    """Return the current page in grayscale."""
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height} pixels"
         raise UnusableImage(f"it is too large: {size}, of at most {MAX_PIXELS:,}")

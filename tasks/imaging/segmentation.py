@@ -23,9 +23,8 @@ SIGNIFICANT, LEAST = 5.0, 6.0
 # of a stroke.
 FAINT, STRONG = (0.25, 0.5), 0.55
 SPECK = 0.08  # of the sum of the largest stroke
-INSIDE = (
-    0.3  # as above: if strokes have that much inside, those at the edge are removed
-)
+# Also of that sum: if a stroke inside reaches it, strokes at the edge are removed.
+INSIDE = 0.3
 # Strokes are drawn at this multiple of the size of the box, then reduced.
 FINE = 4
 # In pixels of the box. MNIST's strokes are 2.9 wide (median), 5 % of them below 2.05.
@@ -41,8 +40,7 @@ class UnusableImage(Exception):
 def find(values: npt.NDArray[np.number]) -> Floats:
     """Return the foreground of a grayscale image of 0 to 255, cropped: 0 to 1.
 
-    Raises:
-        UnusableImage: nothing stands out from the background.
+    Raises UnusableImage if nothing differs enough from the background.
     """
     padded = np.pad(np.asarray(values, np.float64), 1, mode="edge")
     differences = np.abs(np.diff(padded, axis=1))  # of neighbours, mostly noise

@@ -45,42 +45,44 @@ class InputFile(NamedTuple):
     path: Path
 
 
-def input_files(paths: Iterable[str], start: Path) -> list[InputFile]:
-    """Return the files and folders of `paths`; relative paths are joined to `start`.
+class InputFiles(NamedTuple):
+    """The files to read, in order, and the number of files ignored in folders."""
+
+    files: list[InputFile]
+    ignored: int
+
+
+def input_files(paths: Iterable[str], start: Path) -> InputFiles:
+    """Return the files of `paths`, which may be folders; `start` is for relative paths.
 
     Raises:
         BadInput: a path does not exist.
     """
-    inputs = [InputFile(path, start / path) for path in paths]
-    for name, path in inputs:
-        if not path.exists():
-            raise BadInput(f"{name!r} does not exist; name a file or a folder.")
-    return inputs
-
-
-def extent(inputs: Iterable[InputFile]) -> tuple[int, int]:
-    """Return the number of images, from the headers of files, and of ignored files.
-
-    Only the first page of an image file is counted.
-    """
-    images = ignored = 0
-    for file in _files(inputs):
-        if file is None:
-            ignored += 1
+    files: list[InputFile] = []
+    visited: set[Path] = set()
+    ignored = 0
+    for file in [InputFile(path, start / path) for path in paths]:
+        if not file.path.exists():
+            raise BadInput(f"{file.name!r} does not exist; name a file or a folder.")
+        if file.path.is_dir():
+            ignored += _add_folder(file, files, visited)
         else:
-            images += _declared_images(file.path)
-    return images, ignored
+            files.append(file)
+    return InputFiles(files, ignored)
 
 
-def stream(inputs: Iterable[InputFile], image_spec: ImageSpec) -> Iterator[Batch]:
+def count_images(inputs: InputFiles) -> int:
+    """Return the number of images by the headers of arrays; other files count as 1."""
+    return sum(_declared_images(file.path) for file in inputs.files)
+
+
+def stream(inputs: InputFiles, image_spec: ImageSpec) -> Iterator[Batch]:
     """Yield every image of `inputs`, converted to `image_spec`.
 
     A file that can't be read to its end yields one more image, with the reason.
     """
     blank = np.zeros((1, *image_spec.shape), np.uint8)
-    for file in _files(inputs):
-        if file is None:
-            continue
+    for file in inputs.files:
         number = 0
         try:
             for batch in _batches(file, image_spec):
@@ -103,37 +105,30 @@ def display_path(path: str) -> str:
     return f"./{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
-def _files(inputs: Iterable[InputFile]) -> Iterator[InputFile | None]:
-    """Yield every file, and None for each file of a folder that is ignored."""
-    visited: set[tuple[int, int]] = set()
-    for file in inputs:
-        if file.path.is_dir():
-            yield from _folder_files(file, visited)
-        else:
-            yield file
+def _add_folder(folder: InputFile, files: list[InputFile], visited: set[Path]) -> int:
+    """Add a folder's files to `files` by name; return the number of ignored files.
 
-
-def _folder_files(
-    folder: InputFile, visited: set[tuple[int, int]]
-) -> Iterator[InputFile | None]:
-    """Yield the files of a folder by name; a folder linked twice is read once."""
+    A folder that is linked twice is read once.
+    """
+    if (resolved := folder.path.resolve()) in visited:
+        return 0
+    visited.add(resolved)
     try:
-        status = folder.path.stat()
         entries = sorted(os.scandir(folder.path), key=lambda entry: entry.name)
     except OSError:
-        yield None
-        return
-    if (status.st_dev, status.st_ino) in visited:
-        return
-    visited.add((status.st_dev, status.st_ino))
+        return 1
+    ignored = 0
     for entry in entries:
         file = InputFile(os.path.join(folder.name, entry.name), Path(entry.path))  # noqa: PTH118  # as the user wrote it
         if entry.name.startswith("."):
-            yield None
+            ignored += 1
         elif entry.is_dir():
-            yield from _folder_files(file, visited)
+            ignored += _add_folder(file, files, visited)
+        elif NAMES.fullmatch(entry.name) and entry.is_file():
+            files.append(file)
         else:
-            yield file if NAMES.fullmatch(entry.name) and entry.is_file() else None
+            ignored += 1
+    return ignored
 
 
 def _declared_images(path: Path) -> int:
@@ -147,12 +142,7 @@ def _declared_images(path: Path) -> int:
 
 
 def _batches(file: InputFile, image_spec: ImageSpec) -> Iterator[Batch]:
-    """Yield the images of one file.
-
-    Raises:
-        UnusableImage: the file is not an image or an array of images, or is truncated.
-        OSError: it can't be read.
-    """
+    """Yield the images of one file; raise UnusableImage or OSError where it fails."""
     if not file.path.is_file():
         raise UnusableImage("it is not a regular file")
     if array_files.holds_array(file.path):

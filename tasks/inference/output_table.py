@@ -52,11 +52,7 @@ Write = Callable[[Rows], None]
 def writing(
     path: Path, file_format: Format, class_names: tuple[str, ...]
 ) -> AbstractContextManager[Write]:
-    """Return a context with a function that appends rows to the table at `path`.
-
-    Raises:
-        BadInput: the format is Parquet and pyarrow is not installed.
-    """
+    """Return a context with a function that appends rows to the table at `path`."""
     write = _writing_csv if file_format == "csv" else _writing_parquet
     return write(path, class_names)
 

@@ -37,8 +37,6 @@ class ReviewQueue:
 
     def __init__(self, size: int, class_names: tuple[str, ...]) -> None:
         self._size = size
-        # Only less certain images than this can enter a full queue.
-        self._limit = np.inf if size else -np.inf
         self._class_names = class_names
         self.images = 0
         self.set_aside = 0  # unusable images included
@@ -52,11 +50,15 @@ class ReviewQueue:
         self.set_aside += int(np.count_nonzero(rows.reason))
         path = display_path(rows.path)
         for row in np.flatnonzero(~rows.usable):
-            self._add_unusable(
-                path, rows.first + int(row), rows.reasons[rows.reason[row]]
-            )
+            reason = rows.reasons[rows.reason[row]]
+            known = reason in self.unusable or len(self.unusable) < MAX_REASONS
+            self.unusable[reason if known else "other reasons"] += 1
+            if len(self.unread) < MAX_UNREAD:
+                self.unread.append((path, rows.first + int(row), reason))
         label, probability, runner_up = rows.predictions
-        less_certain = [
+        queue = self.least_certain
+        limit = queue[-1].probability if len(queue) == self._size > 0 else np.inf
+        queue += [
             ReviewImage(
                 path,
                 rows.first + int(row),
@@ -66,20 +68,10 @@ class ReviewQueue:
                 self._class_names[runner_up[row]],
                 rows.reasons[rows.reason[row]],
             )
-            for row in np.flatnonzero(rows.usable & (probability < self._limit))
+            for row in np.flatnonzero(rows.usable & (probability < limit))
         ]
-        if less_certain:
-            candidates = self.least_certain + less_certain
-            candidates.sort(key=lambda image: image.probability)
-            self.least_certain = candidates[: self._size]
-            if len(self.least_certain) == self._size:
-                self._limit = self.least_certain[-1].probability
-
-    def _add_unusable(self, path: str, image: int, reason: str) -> None:
-        known = reason in self.unusable or len(self.unusable) < MAX_REASONS
-        self.unusable[reason if known else "other reasons"] += 1
-        if len(self.unread) < MAX_UNREAD:
-            self.unread.append((path, image, reason))
+        queue.sort(key=lambda image: image.probability)
+        del queue[self._size :]
 
 
 def render(queue: ReviewQueue, summary: Mapping[str, Any], brightest: int) -> str:

@@ -27,7 +27,7 @@ Architecture = Literal["linear", "mlp", "cnn"]
 HIDDEN = (100, 100)
 CHANNELS = (16, 32, 64)
 KERNEL = 3
-# Images in one call of a convolution: 13 MB of MNIST's, with 16 channels each.
+# Images per call of a convolution; with 16 channels, MNIST's take 13 MB.
 BATCH = 2**8
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ def layout(
     least = 2 ** len(CHANNELS)
     if min(shape) < least:
         raise BadInput(
-            f"The architecture `cnn` takes images of {least} by {least} pixels or "
-            f"more, not of {shape[0]} by {shape[1]}; make it `linear` or `mlp`."
+            f"The architecture `cnn` needs images of at least {least} by {least} "
+            f"pixels, not {shape[0]} by {shape[1]}. Choose `linear` or `mlp`."
         )
     convolutions = [
         ((outputs, inputs, KERNEL, KERNEL), (outputs,))
@@ -85,11 +85,7 @@ def scores(
 ) -> Floats:
     """Return the scores of each class before the softmax, float32 (N, classes).
 
-    Args:
-        architecture: of the model.
-        tensors: see `layout`.
-        inputs: standardized, float32 (N, rows * columns).
-        shape: of the images.
+    `tensors` are those of `layout`, `inputs` are standardized, float32 (N, inputs).
     """
     if architecture == "cnn":
         return _cnn_scores(tensors, inputs, shape)

@@ -22,7 +22,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 TEMPERATURE_DIGITS = 5  # the search is not more precise
 STEP = 1e-6  # probabilities that differ by less are equal: they have seven digits
 POINTS = 100
-# The probability that the error rate exceeds its limit all the same.
+# The accepted probability that the error rate of new images exceeds its limit.
 RISK = 0.05
 # Shares of the images, the most certain first, at which the search starts.
 STARTS = (0.1, 0.25, 0.5, 0.75)

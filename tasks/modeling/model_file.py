@@ -37,7 +37,7 @@ class Outdated(BadInput):
 
 
 class Description(Facts):
-    """The metadata of a model: the facts about its training data, and these.
+    """The metadata of a model: the facts about its training data, and more.
 
     Attributes:
         link: converts scores into probabilities: `softmax`, or `one-vs-rest` (a
@@ -58,11 +58,6 @@ class Model(Settings):
 
     tensors: dict[str, Floats]
     description: Description
-
-    @property
-    def weights(self) -> Floats | None:
-        """The weights of a linear model, (inputs, classes); None for others."""
-        return self.tensors.get("weights")
 
     def log_probabilities(self, images: Pixels) -> npt.NDArray[np.float64]:
         """Return the logarithm of the probability of each class, (N, classes).
@@ -170,7 +165,7 @@ def _description(path: Path, metadata: str) -> Description:
 def _check_tensors(path: Path, file: Any, description: Description) -> None:
     """Raise BadInput unless the tensors are those of the architecture, float32."""
     slices = {name: file.get_slice(name) for name in sorted(file.keys())}
-    found = {n: (one.get_dtype(), tuple(one.get_shape())) for n, one in slices.items()}
+    found = {k: (v.get_dtype(), tuple(v.get_shape())) for k, v in slices.items()}
     shapes = architectures.layout(
         description.architecture, description.form.shape, len(description.classes)
     )

@@ -24,8 +24,9 @@ from tasks.runtime import params
 from tasks.runtime.params import BadInput
 from tasks.sources import convert, image_folder, npz
 from tasks.sources.convert import Conversion, RawSplits
-from tasks.validate import Validate, failure_message, validate
+from tasks.validate import failure_message, validate
 from tasks.validation import summaries
+from tasks.validation.schemas import DataLimits
 
 TEMPLATE = Path(__file__).with_name("dataset_card.yaml.j2")
 SHAPE, BOX = (28, 28), 20  # as in MNIST
@@ -49,25 +50,20 @@ class InferredCard(NamedTuple):
 
 
 def infer(source: str, name: str, title: str) -> InferredCard:
-    """Return the card `name` for the data at `source` (`tasks.sources.convert`).
-
-    Raises:
-        BadInput: the data can't be used as a data set.
-    """
+    """Return the card `name` for the data at `source` (`tasks.sources.convert`)."""
     path, title = Path(source), _clean(title, ".,:'()+-", 100) or "data"
     is_idx = convert.holds_idx(path)
     is_image_folder = path.is_dir() and not is_idx
-    arrays: Any = npz.infer_arrays(path) if path.suffix == ".npz" else None
-    spec, assumptions = DEFAULT_SPEC, list[str]()
-    if is_image_folder:
-        spec, assumptions = _spec_of_image_folder(path)
+    arrays = npz.infer_arrays(path) if path.suffix == ".npz" else None
+    assumptions: list[str] = []
+    spec = _spec_of_image_folder(path, assumptions) if is_image_folder else DEFAULT_SPEC
     parts, notes = convert.read(source, arrays, spec)
     total = sum(len(part.labels) for part in parts.values())
     parts, left_out = convert.distinct(parts)
     if not is_image_folder:
-        spec, assumptions = _spec_of_arrays(parts)
+        spec = _spec_of_arrays(parts, assumptions)
     labels, classes = _classes(parts)
-    conversion, validation, split_assumptions = _conversion(parts, arrays, labels)
+    conversion, validation = _conversion(parts, arrays, labels, assumptions)
     train, test = convert.split(parts, conversion, classes)
     _require_every_class(train, test, validation, classes)
     is_converted = not is_idx or left_out or conversion != Conversion()
@@ -87,8 +83,7 @@ def infer(source: str, name: str, title: str) -> InferredCard:
     _validate(text, train, test)
     size = f"{total} images of {spec.shape[0]} x {spec.shape[1]}"
     names = f"{len(classes)} classes: {', '.join(classes)}"
-    findings = [size, names, *notes, *left_out]
-    return InferredCard(text, findings, assumptions + split_assumptions)
+    return InferredCard(text, [size, names, *notes, *left_out], assumptions)
 
 
 def name_of(title: str) -> str:
@@ -103,41 +98,37 @@ def _clean(text: str, punctuation: str, length: int) -> str:
     return re.sub(r"^\W+", "", text)[:length].strip()
 
 
-def _spec_of_image_folder(folder: Path) -> tuple[ImageSpec, list[str]]:
-    """Return the specification for class-named folders of images, and assumptions."""
+def _spec_of_image_folder(folder: Path, assumptions: list[str]) -> ImageSpec:
+    """Return the specification for class-named folders of images; add assumptions."""
     by_split, n_others = image_folder.find(folder)
     summary = image_folder.summarize(by_split)
-    assumptions = ["the folders of images are named after their class"]
+    assumptions.append("the folders of images are named after their class")
     if len(by_split) > 1:
         assumptions.append(f"the folders {', '.join(by_split)} are splits of the data")
     if n_others:
         assumptions.append(f"{n_others} other files are not data, and are skipped")
-    rows, columns = SHAPE
+    size = "{} x {}".format(*SHAPE)
     shape = next(iter(summary.shapes))
     if len(summary.shapes) == 1 and max(shape) <= image_folder.SMALL:
-        spec = ImageSpec(shape=shape, brightest=_brightest(summary.brightest), box=None)
         assumptions.append("the images all have one size, so their pixels are kept")
-    elif summary.on_paper:
-        spec = ImageSpec(shape=SHAPE, brightest=255, box=BOX)
+        return ImageSpec(shape=shape, brightest=_brightest(summary.brightest), box=None)
+    if summary.on_paper:
         assumptions.append(
             f"the images look like strokes on paper: as in MNIST, the strokes fill a "
-            f"box of {BOX} x {BOX}, centred in {rows} x {columns}, bright on dark"
+            f"box of {BOX} x {BOX}, centred in {size}, bright on dark"
         )
-    else:
-        spec = DEFAULT_SPEC
-        assumptions.append(
-            f"the images do not look like strokes on paper: they are scaled to {rows} "
-            f"x {columns}"
-        )
-    return spec, assumptions
+        return ImageSpec(shape=SHAPE, brightest=255, box=BOX)
+    assumptions.append(
+        f"the images do not look like strokes on paper: they are scaled to {size}"
+    )
+    return DEFAULT_SPEC
 
 
-def _spec_of_arrays(parts: RawSplits) -> tuple[ImageSpec, list[str]]:
-    """Return the specification of arrays of images, and assumptions."""
+def _spec_of_arrays(parts: RawSplits, assumptions: list[str]) -> ImageSpec:
+    """Return the specification of arrays of images; add assumptions."""
     images = [part.images for part in parts.values() if len(part.images)]
     if not images:
         raise BadInput("All images are blank.")
-    assumptions = []
     largest = max(int(each.max()) for each in images)
     brightest = _brightest(largest)
     if brightest != largest:
@@ -148,7 +139,7 @@ def _spec_of_arrays(parts: RawSplits) -> tuple[ImageSpec, list[str]]:
     if box:
         assumptions.append(f"as in MNIST, the strokes fill a box of {BOX} x {BOX}")
     rows, columns = images[0].shape[1:]
-    return ImageSpec(shape=(rows, columns), brightest=brightest, box=box), assumptions
+    return ImageSpec(shape=(rows, columns), brightest=brightest, box=box)
 
 
 def _is_boxed(images: Pixels) -> bool:
@@ -185,13 +176,14 @@ def _classes(parts: RawSplits) -> tuple[tuple[int | str, ...] | None, tuple[str,
 
 
 def _conversion(
-    parts: RawSplits, arrays: Any, labels: tuple[int | str, ...] | None
-) -> tuple[Conversion, int, list[str]]:
-    """Return how the files are made, the number of validation images, assumptions."""
-    assumptions = [
-        f"{part}: the images are `{images}`, their labels `{labels}`"
-        for part, (images, labels) in (arrays or {}).items()
-    ]
+    parts: RawSplits,
+    arrays: npz.ArrayNames | None,
+    labels: tuple[int | str, ...] | None,
+    assumptions: list[str],
+) -> tuple[Conversion, int]:
+    """Return how the files are made, and the number of validation images."""
+    for part, (x, y) in (arrays or {}).items():
+        assumptions.append(f"{part}: the images are `{x}`, their labels `{y}`")
     if labels is None:
         assumptions.append("the classes are named after their labels")
     train = parts["train"].labels
@@ -212,8 +204,7 @@ def _conversion(
         assumptions.append(
             f"validation: the last {validation} of the {total} training images"
         )
-    conversion = Conversion(arrays=arrays, labels=labels, seed=seed, test=test)
-    return conversion, validation, assumptions
+    return Conversion(arrays=arrays, labels=labels, seed=seed, test=test), validation
 
 
 def _is_sorted(labels: Any) -> bool:
@@ -228,11 +219,8 @@ def _require_every_class(
 ) -> None:
     """Raise BadInput if a split has no images of a class."""
     cut = len(train.labels) - validation
-    for split, labels in (
-        ("training", train.labels[:cut]),
-        ("validation", train.labels[cut:]),
-        ("test", test.labels),
-    ):
+    parts = {"training": train.labels[:cut], "validation": train.labels[cut:]}
+    for split, labels in {**parts, "test": test.labels}.items():
         counts = np.bincount(labels, minlength=len(classes))
         if not counts.all():
             raise BadInput(
@@ -294,7 +282,7 @@ def _validate(text: str, train: Split, test: Split) -> None:
         params.load("normalize", Normalize, card)
         params.load("report", ReportedResults, card)
         spec = params.load("images", DatasetSpec, card)
-        limits = params.load("validate", Validate, card)
+        limits = params.load("validate", DataLimits, card)
     report = validate(train, test, spec, limits)
     if not report.passed:
         raise BadInput(failure_message(report))

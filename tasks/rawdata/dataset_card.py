@@ -1,8 +1,8 @@
 """The dataset card: the facts on the data set that `dataset` in params.yaml names.
 
 `datasets/NAME.yaml` has a section for every step that needs such facts, and the section
-`images`, which describes the images (`tasks.dataset.spec.DatasetSpec`). No other file
-knows a size, a number of classes, or a hash.
+`images`, which describes the images (`tasks.dataset.spec.DatasetSpec`). Sizes, numbers
+of classes and hashes are written in no other file.
 """
 
 from pathlib import Path

@@ -35,8 +35,7 @@ LONGEST_HEADER = 4 + 4 * MAX_AXES
 def read(path: Path) -> NDArray[np.uint8]:
     """Return the values of an IDX file: uint8, memory-mapped and read-only.
 
-    Raises:
-        BadInput: the header is invalid, or does not fit the file's size.
+    Raises BadInput if the header is invalid, or does not fit the file's size.
     """
     if not path.stat().st_size:  # an empty file can't be mapped
         return parse(b"", str(path))
@@ -44,12 +43,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 def read_splits(folder: Path) -> tuple[Split, Split]:
-    """Return the training and test images of a folder with MNIST's four files.
-
-    Raises:
-        BadInput: a header is invalid, or does not fit its file's size.
-        FileNotFoundError: a file is missing.
-    """
+    """Return the training and test images of a folder with MNIST's four files."""
     train, test = (
         Split(
             read(folder / f"{part}-images-idx3-ubyte"),
@@ -79,7 +73,7 @@ def read_shape(file: IO[bytes]) -> tuple[int, ...]:
         raise InvalidArray(f"is not {wanted}: it begins with {start!r}")
     lengths = file.read(4 * start[3])
     if len(lengths) < 4 * start[3]:
-        raise InvalidArray("breaks off within its header")
+        raise InvalidArray("ends within its header")
     return struct.unpack(f">{start[3]}I", lengths)
 
 

@@ -1,7 +1,7 @@
-"""Read `.npy` headers and open `.npz` archives, trusting nothing that they announce.
+"""Read `.npy` headers and open `.npz` archives without trusting their content.
 
-NumPy's own reader evaluates a header as Python and allocates the size it announces.
-Here a header must match a pattern, sizes are compared before anything is allocated, and
+NumPy's own reader evaluates a header as Python and allocates the size it declares. Here
+a header must match a pattern, sizes are compared before anything is allocated, and
 pickled objects are refused.
 """
 
@@ -39,13 +39,9 @@ class InvalidArray(Exception):
 def read_header(
     file: IO[bytes], size: int
 ) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    """Read a `.npy` file of `size` bytes up to its first value.
+    """Read the header of a `.npy` file of `size` bytes, or raise InvalidArray.
 
-    Returns:
-        The dtype, whether values are in Fortran order, and the shape.
-
-    Raises:
-        InvalidArray: the header is invalid, of Python objects, or of another size.
+    Returns the dtype, whether values are in Fortran order, and the shape.
     """
     start = file.read(8)
     if start[:6] != MAGIC or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
@@ -66,10 +62,10 @@ def read_header(
     return dtype, match[2] == b"True", shape
 
 
-def check_size(announced: int, found: int) -> None:
-    """Raise InvalidArray unless as many bytes were found as announced, at least one."""
-    if announced != found or not announced:
-        raise InvalidArray(f"announces {announced:,} bytes of values and has {found:,}")
+def check_size(declared: int, found: int) -> None:
+    """Raise InvalidArray unless as many bytes were found as declared, at least one."""
+    if declared != found or not declared:
+        raise InvalidArray(f"declares {declared:,} bytes of values but has {found:,}")
 
 
 def open_npz(file: IO[bytes]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:

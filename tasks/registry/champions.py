@@ -14,12 +14,12 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field, PositiveInt, ValidationError
 
 from tasks.dataset.spec import ClassName, Title
 from tasks.evaluation.metrics_file import Share, SplitMetrics
 from tasks.modeling.architectures import Architecture
-from tasks.registry import model_card
 from tasks.runtime import files
 from tasks.runtime.params import BadInput, Parameters, Settings, Word
 
@@ -27,6 +27,7 @@ FILE = Path("models/champion.safetensors")
 RECORD = Path("models/champion.json")
 HISTORY = Path("models/champions.jsonl")
 CARD = Path("reports/model_card.md")
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 MD5 = r"^[0-9a-f]{32}$"
 
 
@@ -78,11 +79,7 @@ class Event(Settings):
 
 
 def history() -> list[Event]:
-    """Return every change of the champion, the oldest first.
-
-    Raises:
-        BadInput: a line of the file is not a valid event.
-    """
+    """Return every change of the champion, the oldest first; refuse an invalid line."""
     try:
         lines = HISTORY.read_bytes().splitlines()
     except FileNotFoundError:
@@ -141,8 +138,7 @@ def settled(model: bytes) -> Record | None:
 def crown(event: Event, model: bytes) -> None:
     """Append `event` to the history and write the champion's files.
 
-    Raises:
-        BadInput: `model` does not have the recorded MD5; nothing is written.
+    Nothing is written if `model` does not have the recorded MD5.
     """
     _verify(event.champion, model)
     line = event.model_dump_json() + "\n"
@@ -152,15 +148,28 @@ def crown(event: Event, model: bytes) -> None:
 
 
 def put_in_place(record: Record, model: bytes) -> None:
-    """Write the champion's files: the model, its record and its card.
-
-    Raises:
-        BadInput: `model` does not have the recorded MD5; nothing is written.
-    """
+    """Write the champion's model, record and card; refuse a model of another MD5."""
     _verify(record, model)
     files.write_bytes(FILE, model)
     for path, text in _texts(record).items():
         files.write_text(path, text)
+
+
+def model_card(record: Record) -> str:
+    """Return the champion's model card, in Markdown, after Mitchell and others (2019).
+
+    It depends on the record alone, so an earlier champion's card can be restored.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=False,  # noqa: S701  # Markdown, from the project's own records
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["places"] = lambda number: f"{number:.4f}"
+    return environment.get_template(TEMPLATE.name).render(record.model_dump())
 
 
 def md5(content: bytes) -> str:
@@ -170,12 +179,12 @@ def md5(content: bytes) -> str:
 
 def _verify(record: Record, model: bytes) -> None:
     if md5(model) != record.md5:
-        raise BadInput(f"The file found for model {record.md5} is damaged; not used.")
+        raise BadInput(f"The file of champion {record.md5} has another MD5; not used.")
 
 
 def _texts(record: Record) -> dict[Path, str]:
     """Return the content of the files derived from the record."""
     return {
         RECORD: record.model_dump_json(indent=2) + "\n",
-        CARD: model_card.card(record.model_dump()),
+        CARD: model_card(record),
     }

@@ -39,6 +39,8 @@ def compare(candidate: Model, champion: Model, valid: Split) -> Comparison:
         model.predict(valid.images) == valid.labels for model in (candidate, champion)
     )
     gained, lost = int(np.sum(right & ~was_right)), int(np.sum(~right & was_right))
+    n = gained + lost
+    p_value = binomtest(gained, n, alternative="greater").pvalue if n else 1.0
     drops = {}
     for label in np.unique(valid.labels):
         members = valid.labels == label
@@ -48,17 +50,10 @@ def compare(candidate: Model, champion: Model, valid: Split) -> Comparison:
         accuracy=float(np.mean(was_right)),
         gained=gained,
         lost=lost,
-        p_value=_p_value(gained, lost),
+        p_value=round(float(p_value), metrics.DIGITS),
         class_drop=round(drops[dropped], metrics.DIGITS),
         dropped=candidate.description.classes[dropped],
     )
-
-
-def _p_value(gained: int, lost: int) -> float:
-    if gained + lost == 0:
-        return 1.0
-    test = binomtest(gained, gained + lost, 0.5, alternative="greater")
-    return round(float(test.pvalue), metrics.DIGITS)
 
 
 def faults(scores: dict[str, float], thresholds: Thresholds) -> list[str]:
@@ -100,7 +95,7 @@ def shortfalls(compared: Comparison, thresholds: Thresholds) -> list[str]:
     return found
 
 
-def shortfalls_unseen(scores: dict[str, float], champion: Record) -> list[str]:
+def shortfalls_by_record(scores: dict[str, float], champion: Record) -> list[str]:
     """Compare a candidate with a champion whose file is lost, by its record.
 
     The candidate must reach the lower bound of the recorded accuracy's interval.

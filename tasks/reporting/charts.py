@@ -124,8 +124,8 @@ def accuracies(
 def _dotted_line(axes: Axes, y: float, label: str, *, x: float, va: str) -> None:
     """Draw a labelled horizontal line; `x` is a share of the width."""
     axes.axhline(y, color=svg.FOREGROUND, lw=0.8, ls=":")
-    place = axes.get_yaxis_transform()
-    axes.annotate(label, (x, y), xycoords=place, va=va, fontsize=9)
+    across = axes.get_yaxis_transform()
+    axes.annotate(label, (x, y), xycoords=across, va=va, fontsize=9)
 
 
 def sweep(
@@ -134,7 +134,7 @@ def sweep(
     """Draw accuracy against learning rate: the mean, and the deviation as a bar.
 
     Each variant has a colour of the palette, each update rule a marker, each batch size
-    a line. `table` is described in `tasks.tuning.ranking.table`; `rules` are the update
+    a line. `table` is described in `tasks.compare_settings`; `rules` are the update
     rules by variant.
     """
     axes = svg.axes(8, 4.4)

@@ -51,7 +51,7 @@ def _data(run: Run) -> dict[str, Axes]:
     mean_pixels = {name: images.mean(axis=(1, 2)) for name, images in by_class.items()}
     mean_images = {name: images.mean(axis=0) for name, images in by_class.items()}
     return {
-        "first": image_grids.one(image, classes[train.labels[0]]),
+        "first": image_grids.first_image(image, classes[train.labels[0]]),
         "crop": image_grids.crop(image, rows, columns),
         "counts": charts.counts(counts, classes),
         "ink": charts.mean_pixels(mean_pixels, form.brightest),
@@ -76,9 +76,9 @@ def _training(run: Run, colours: Colours) -> dict[str, Axes]:
 
 def _models(run: Run) -> dict[str, Axes]:
     weights = {
-        name: model.weights
+        name: model.tensors["weights"]
         for name, model in run.models.items()
-        if model.weights is not None
+        if model.description.architecture == "linear"
     }
     first = run.predictions.head(FIRST)
     return {

@@ -23,28 +23,30 @@ Labels = Sequence[object] | npt.NDArray[np.integer]
 Position = tuple[float, float]
 
 
-def one(image: Pixels, name: str) -> Axes:
+def first_image(image: Pixels, name: str) -> Axes:
     """Draw one image, (rows, columns), with the name of its class."""
-    axes = svg.axes(3.2, 3.4)
-    axes.imshow(image, cmap="gray_r")
-    svg.hide_frame(axes)
-    axes.set_title(f"The first training image: {name}")
-    return axes
+    return _titled(image, f"The first training image: {name}")
 
 
 def crop(image: Pixels, rows: slice, columns: slice) -> Axes:
     """Draw a part of `image`, (rows, columns), with the value of each pixel."""
-    axes = svg.axes(3.2, 3.4)
     part = image[rows, columns]
-    axes.imshow(part, cmap="gray_r", vmin=0, vmax=int(image.max()))
-    for (row, column), value in np.ndenumerate(part):
-        color = "black" if 2 * int(value) < image.max() else "white"
-        axes.text(column, row, str(value), ha="center", va="center", color=color)
-    svg.hide_frame(axes)
-    axes.set_title(
+    title = (
         f"Rows {rows.start} to {rows.start + len(part) - 1}, "
         f"columns {columns.start} to {columns.start + part.shape[1] - 1}"
     )
+    axes = _titled(part, title, vmin=0, vmax=int(image.max()))
+    for (row, column), value in np.ndenumerate(part):
+        color = "black" if 2 * int(value) < image.max() else "white"
+        axes.text(column, row, str(value), ha="center", va="center", color=color)
+    return axes
+
+
+def _titled(image: Pixels, title: str, **limits: Any) -> Axes:
+    axes = svg.axes(3.2, 3.4)
+    axes.imshow(image, cmap="gray_r", **limits)
+    axes.set_title(title)
+    svg.hide_frame(axes)
     return axes
 
 
@@ -112,7 +114,7 @@ def weights(
     # A few extreme weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995))
     axes, tops = _grid(
-        images, len(names), cmap="RdBu_r", limit=limit, names=NAMES_WIDTH, cell=MAX_CELL
+        images, len(names), limit=limit, names=NAMES_WIDTH, cell=MAX_CELL
     )
     for (x, _), name in zip(tops, names, strict=False):
         axes.text(x, -2, name, ha="center", va="bottom")
@@ -136,15 +138,14 @@ def mosaic(
     rows = cells.reshape(lines, columns, height, width).swapaxes(1, 2)
     whole = rows.reshape(lines * height, columns * width)[:-GAP, :-GAP]
     middle = (images.shape[2] - 1) / 2
-    places = (divmod(number, columns) for number in range(len(images)))
-    return whole, [(x * width + middle, y * height - 0.5) for y, x in places]
+    cells_at = (divmod(number, columns) for number in range(len(images)))
+    return whole, [(x * width + middle, y * height - 0.5) for y, x in cells_at]
 
 
 def _grid(
     images: npt.NDArray[np.floating] | Pixels,
     columns: int,
     *,
-    cmap: str = "gray_r",
     limit: float | None = None,
     names: float = 0,
     lines: int = 1,
@@ -152,9 +153,9 @@ def _grid(
 ) -> tuple[Axes, list[Position]]:
     """Draw a mosaic, and return the top middle of each image.
 
-    Values are drawn from 0 to their maximum, or from `-limit` to `limit`. There is
-    space for `names` inches on the left and for `lines` of text above. An image is at
-    most `cell` inches wide.
+    Values are drawn in gray from 0 to their maximum, or from blue to red from `-limit`
+    to `limit`. There is space for `names` inches on the left and for `lines` of text
+    above. An image is at most `cell` inches wide.
     """
     picture, tops = mosaic(images, columns)
     rows, width = picture.shape
@@ -164,6 +165,7 @@ def _grid(
     figure = Figure(figsize=(inches, height + above))
     share = height / (height + above)
     axes = figure.add_axes((names / inches, 0, 1 - names / inches, share))
+    cmap = "RdBu_r" if limit else "gray_r"
     axes.imshow(picture, cmap=cmap, vmin=-limit if limit else 0, vmax=limit)
     svg.hide_frame(axes)
     return axes, tops

@@ -55,7 +55,6 @@ def read() -> Run:
 
     Raises:
         BadInput: a file is damaged, or is about other models or images.
-        FileNotFoundError: a file is missing.
     """
     models = model_set.read()
     predicted = dict.fromkeys(models, str)
@@ -109,7 +108,6 @@ def read_csv(path: Path, types: Mapping[str, type], made_by: str) -> pd.DataFram
     Raises:
         BadInput: there are no rows, a column is missing, or a value is missing, of
             another type or not finite.
-        FileNotFoundError: the file is missing.
     """
     content = io.BytesIO(files.read_bytes(path, MAX_BYTES))
     options: dict[str, Any] = {"usecols": list(types), "dtype": dict(types)}

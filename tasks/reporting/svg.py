@@ -1,4 +1,4 @@
-"""Empty figures in the project's style, and finished ones as SVG.
+"""Create figures in the project's style, and write them as SVG.
 
 The same figure gives the same bytes: no date, no version, ids from a fixed salt. The
 foreground is a placeholder colour, which a page replaces by its own text colour.
@@ -64,7 +64,7 @@ def inline(drawing: str, name: str) -> str:
     return drawing.replace(FOREGROUND, "currentColor")
 
 
-def alone(drawing: str) -> str:
+def standalone(drawing: str) -> str:
     """Return `drawing` as a standalone file: dark on white."""
     paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
     end = drawing.index(">") + 1
@@ -85,9 +85,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     y = -np.inf
     for height, label, colour in sorted(ends):
         y = max(height, y + line)
-        place = axes.get_yaxis_transform()
         style: dict[str, Any] = {"color": colour, "va": "center", "fontsize": 9}
-        axes.annotate(label, (1.01, y), xycoords=place, **style)
+        axes.annotate(label, (1.01, y), xycoords=axes.get_yaxis_transform(), **style)
 
 
 def label_ticks(axis: Axis, names: Sequence[str]) -> None:

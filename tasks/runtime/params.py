@@ -115,7 +115,7 @@ def _fault(section: str, fault: Any) -> str:
             return f"`{key}` is not a known key"
         case _:
             reason = fault["msg"][0].lower() + fault["msg"][1:]
-            # A URL with a space in it ends at its quotes; `printable` can't see that.
+            # `printable` ends a URL at a space; this one ends at its quotes.
             value = re.sub(
                 "://[^'\"]*[@?][^'\"]*", "://***", _short.repr(fault["input"])
             )

@@ -30,9 +30,7 @@ UNEXPECTED = (
 def parse(content: bytes) -> Any:
     """Return the value of a YAML document; None if it is empty.
 
-    Raises:
-        ValueError: the content is not UTF-8, not YAML, or uses a refused feature; the
-            message is one short line with the position.
+    For invalid content raises ValueError, with the position, on one short line.
     """
     try:
         text = content.decode()
@@ -62,7 +60,6 @@ class _Constructor(SafeConstructor):
     """DVC's constructor, restricted to `TYPES` and to integers of 64 bits."""
 
     def construct_non_recursive_object(self, node: Node, tag: str | None = None) -> Any:
-        """Return the value of a node."""
         name = str(node.tag).removeprefix(TAG)
         if name not in TYPES:
             problem = f"unsupported type `{name}`; quote it if it is text"

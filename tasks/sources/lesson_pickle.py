@@ -136,7 +136,7 @@ def _scan(content: bytes) -> None:
             raise ValueError(f"it asks for {str(argument).replace(' ', '.')}")
         # The memo is a table as long as its highest number.
         if code.name == "LONG_BINPUT" and not 0 <= argument <= MAX_INSTRUCTIONS:
-            raise ValueError(f"it numbers an object {argument}")
+            raise ValueError(f"it stores an object under the number {argument}")
 
 
 def _items(value: object, length: int) -> tuple[Any, ...]:
@@ -177,5 +177,7 @@ def _as_bytes(values: NDArray[Any], scale: int) -> Bytes:
         result: Bytes = scaled.astype(np.uint8)
     wrong = result != scaled
     if wrong.any():
-        raise ValueError(f"{values[wrong][0]} times {scale} is not a whole 0 to 255")
+        raise ValueError(
+            f"{values[wrong][0]} times {scale} is not a whole number from 0 to 255"
+        )
     return result

@@ -25,11 +25,9 @@ class RandomShifts:
         return self.shift(pixels, offsets.to(pixels.device))
 
     def shift(self, pixels: Tensor, offsets: Tensor) -> Tensor:
-        """Return the images shifted; the pixels that become free are 0.
+        """Return images, uint8 (N, pixels), shifted; the pixels that become free are 0.
 
-        Args:
-            pixels: uint8 (N, rows * columns).
-            offsets: pixels down and right, (N, 2), on the same device.
+        `offsets`, (N, 2), are pixels down and right, on the same device.
         """
         rows, columns = self.shape
         images = pixels.reshape(-1, rows, columns)

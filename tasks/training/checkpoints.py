@@ -35,10 +35,8 @@ class Checkpoint:
     def save(self, tensors: dict[str, Tensor]) -> None:
         """Replace the file."""
         if self._path:
-            own = {
-                name: one.detach().cpu().contiguous() for name, one in tensors.items()
-            }
-            files.write_bytes(self._path, save(own, {METADATA: self._fingerprint}))
+            stored = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            files.write_bytes(self._path, save(stored, {METADATA: self._fingerprint}))
 
     def load(self) -> dict[str, Tensor]:
         """Return the saved tensors; none if the file is missing or does not match."""

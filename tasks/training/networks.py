@@ -22,9 +22,7 @@ class Scratch(nn.Module):
     The initial values are those of the lesson: `randn / inputs`, `randn / classes`.
     """
 
-    def __init__(
-        self, inputs: int, n_classes: int, *, generator: torch.Generator | None
-    ) -> None:
+    def __init__(self, inputs: int, n_classes: int, generator: torch.Generator) -> None:
         super().__init__()
         weights = torch.randn(inputs, n_classes, generator=generator) / inputs
         bias = torch.randn(n_classes, generator=generator) / n_classes
@@ -55,7 +53,7 @@ def build(
     layer: Layer,
     shape: Shape,
     n_classes: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator,
 ) -> nn.Module:
     """Return a network with initial parameters drawn from `generator`.
 
@@ -65,7 +63,7 @@ def build(
     sizes = architectures.layout(architecture, shape, n_classes)
     *hidden, last = [size for name, size in sizes.items() if "weights" in name]
     if layer == "scratch":
-        return Scratch(*last, generator=generator)
+        return Scratch(last[0], last[1], generator)
     parts: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global one
         if architecture == "cnn":

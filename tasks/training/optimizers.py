@@ -61,7 +61,7 @@ class Optimizer:
         RULES[self.rule](self, gradients)
 
 
-def manual(own: Optimizer, gradients: Tensors) -> None:
+def manual(optimizer: Optimizer, gradients: Tensors) -> None:
     """Take a step of stochastic gradient descent, written by hand.
 
     For each parameter p, with `g = dloss/dp + weight_decay * p`:
@@ -73,32 +73,32 @@ def manual(own: Optimizer, gradients: Tensors) -> None:
     not the moving average `momentum * v + (1 - momentum) * g`. Without momentum, v is g
     and there is no state. Every step leaves the same bits as torch's rule.
     """
-    velocities = _decayed(own, gradients)
-    if own.momentum:
-        for v, g in zip(own.averages, velocities, strict=True):
-            v.mul_(own.momentum).add_(g)
-        velocities = own.averages
-    for p, v in zip(own.parameters, velocities, strict=True):
-        p.sub_(v, alpha=own.learning_rate)
+    velocities = _decayed(optimizer, gradients)
+    if optimizer.momentum:
+        for v, g in zip(optimizer.averages, velocities, strict=True):
+            v.mul_(optimizer.momentum).add_(g)
+        velocities = optimizer.averages
+    for p, v in zip(optimizer.parameters, velocities, strict=True):
+        p.sub_(v, alpha=optimizer.learning_rate)
 
 
-def sgd(own: Optimizer, gradients: Tensors) -> None:
+def sgd(optimizer: Optimizer, gradients: Tensors) -> None:
     """Take a step of `torch.optim.SGD`."""
     torch_sgd(
-        own.parameters,
+        optimizer.parameters,
         gradients,
-        [*own.averages] or [None for _ in gradients],
-        lr=own.learning_rate,
-        momentum=own.momentum,
+        [*optimizer.averages] or [None for _ in gradients],
+        lr=optimizer.learning_rate,
+        momentum=optimizer.momentum,
         dampening=0,
-        weight_decay=own.weight_decay,
+        weight_decay=optimizer.weight_decay,
         nesterov=False,
         maximize=False,
         foreach=False,
     )
 
 
-def manual_adam(own: Optimizer, gradients: Tensors) -> None:
+def manual_adam(optimizer: Optimizer, gradients: Tensors) -> None:
     """Take a step of Adam, written by hand (Kingma and Ba, 2015, algorithm 1).
 
     For each parameter p, with `g = dloss/dp + weight_decay * p`, at step t from 1:
@@ -110,31 +110,31 @@ def manual_adam(own: Optimizer, gradients: Tensors) -> None:
     where `m_ = m / (1 - BETA1**t)` and `s_ = s / (1 - BETA2**t)`. The moving averages m
     and s start at 0; the powers of t correct the bias that this start leaves.
     """
-    moments = zip(own.averages, own.squares, own.steps, strict=True)
-    decayed = _decayed(own, gradients)
-    for p, g, (m, s, t) in zip(own.parameters, decayed, moments, strict=True):
+    moments = zip(optimizer.averages, optimizer.squares, optimizer.steps, strict=True)
+    decayed = _decayed(optimizer, gradients)
+    for p, g, (m, s, t) in zip(optimizer.parameters, decayed, moments, strict=True):
         t.add_(1)
         m.mul_(BETA1).add_(g, alpha=1 - BETA1)
         s.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
         root = (s / (1 - torch.pow(BETA2, t))).sqrt_().add_(EPSILON)
         step = (m / (1 - torch.pow(BETA1, t))).div_(root)
-        p.sub_(step, alpha=own.learning_rate)
+        p.sub_(step, alpha=optimizer.learning_rate)
 
 
-def adam(own: Optimizer, gradients: Tensors) -> None:
+def adam(optimizer: Optimizer, gradients: Tensors) -> None:
     """Take a step of `torch.optim.Adam(fused=True)`."""
-    torch._foreach_add_(own.steps, 1)  # as torch.optim.Adam does
+    torch._foreach_add_(optimizer.steps, 1)  # as torch.optim.Adam does
     torch._fused_adam_(  # as above
-        own.parameters,
+        optimizer.parameters,
         gradients,
-        own.averages,
-        own.squares,
+        optimizer.averages,
+        optimizer.squares,
         [],
-        own.steps,
-        lr=own.learning_rate,
+        optimizer.steps,
+        lr=optimizer.learning_rate,
         beta1=BETA1,
         beta2=BETA2,
-        weight_decay=own.weight_decay,
+        weight_decay=optimizer.weight_decay,
         eps=EPSILON,
         amsgrad=False,
         maximize=False,
@@ -144,13 +144,13 @@ def adam(own: Optimizer, gradients: Tensors) -> None:
 RULES = {"adam": adam, "sgd": sgd, "manual": manual, "manual_adam": manual_adam}
 
 
-def _decayed(own: Optimizer, gradients: Tensors) -> Tensors:
+def _decayed(optimizer: Optimizer, gradients: Tensors) -> Tensors:
     """Return `dloss/dp + weight_decay * p` for each parameter p.
 
     This is the gradient of a loss with `weight_decay / 2 * sum(p**2)` added. AdamW's
     "decoupled" weight decay, which shrinks p apart from the step, is another rule.
     """
-    if not own.weight_decay:
+    if not optimizer.weight_decay:
         return gradients
-    pairs = zip(gradients, own.parameters, strict=True)
-    return [g.add(p, alpha=own.weight_decay) for g, p in pairs]
+    pairs = zip(gradients, optimizer.parameters, strict=True)
+    return [g.add(p, alpha=optimizer.weight_decay) for g, p in pairs]

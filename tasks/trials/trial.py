@@ -50,10 +50,11 @@ class Trial(Settings):
 def measure(model: Model, valid: Split, test: Split | None = None) -> Trial:
     """Measure `model` on the validation images and, if given, on the test images."""
     correct = model.predict(valid.images) == valid.labels
+    tested = model.predict(test.images) == test.labels if test else None
     return Trial(
         architecture=model.description.architecture,
         valid=float(correct.mean()),
-        test=test and float(np.mean(model.predict(test.images) == test.labels)),
+        test=None if tested is None else float(tested.mean()),
         images=len(correct),
         packed=np.packbits(correct).tobytes(),
     )

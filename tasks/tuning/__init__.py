@@ -1,1 +1,1 @@
-"""Hyperparameter tuning: the grid of a sweep, and the best settings."""
+"""The grid of a sweep."""

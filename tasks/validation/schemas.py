@@ -82,11 +82,7 @@ def of_classes(limits: DataLimits) -> pa.DataFrameSchema:
 
 
 def of_images(limits: DataLimits, spec: DatasetSpec) -> pa.DataFrameSchema:
-    """Return the schema of `summaries.of_images`.
-
-    Raises:
-        BadInput: the limits exclude every image.
-    """
+    """Return the schema of `summaries.of_images`; refuse limits that no image meets."""
     last, least, most = len(spec.classes) - 1, limits.brightest, spec.form.brightest
     if least > most:
         raise BadInput(

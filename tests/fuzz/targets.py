@@ -20,8 +20,8 @@ from tasks.baseline import Baseline
 from tasks.dataset import splits
 from tasks.dataset.spec import DatasetSpec
 from tasks.download import Download
-from tasks.evaluate import Evaluate
 from tasks.modeling import model_file
+from tasks.modeling.calibration import ErrorLimit
 from tasks.normalize import Normalize
 from tasks.rawdata import idx
 from tasks.rawdata.dataset_card import ReportedResults
@@ -29,14 +29,14 @@ from tasks.runtime import params
 from tasks.runtime.params import MAX_SENTENCE, BadInput, Settings
 from tasks.sources import archives, fetch, lesson_pickle
 from tasks.training.settings import Train
-from tasks.validate import Validate
+from tasks.validation.schemas import DataLimits
 
 SECTIONS: dict[str, type[Settings]] = {
     "images": DatasetSpec,
-    "evaluate": Evaluate,
+    "evaluate": ErrorLimit,
     "report": ReportedResults,
     "download": Download,
-    "validate": Validate,
+    "validate": DataLimits,
     "normalize": Normalize,
     "baseline": Baseline,
     "train": Train,

@@ -53,7 +53,7 @@ def test_liblinear_fits_each_class_against_the_others():
     train = splits_by_name["train"]
     X = facts.scale.standardize(train.images)
     expected = regression("liblinear", len(X)).fit(X, train.labels == 9)
-    weights = fitted("liblinear").weights
+    weights = fitted("liblinear").tensors["weights"]
     np.testing.assert_allclose(weights[:, 9], expected.coef_[0], atol=1e-6)
 
 
@@ -81,7 +81,9 @@ def test_array_api_dispatch_gives_the_same_model(tmp_path):
         check=True,
     )
     model = model_file.load(tmp_path / "models" / "baseline.safetensors")
-    np.testing.assert_allclose(model.weights, fitted().weights, atol=5e-3)
+    np.testing.assert_allclose(
+        model.tensors["weights"], fitted().tensors["weights"], atol=5e-3
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

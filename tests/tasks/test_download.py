@@ -284,7 +284,7 @@ def test_the_next_run_resumes_a_broken_transfer(wanted, target, contents):
 
     with serving({**pages, f"/m/{FILES[0]}.gz": cut}) as web:
         section = Download(**wanted | {"sources": [f"{web.url}/m/"]})
-        with pytest.raises(Unavailable, match="broke off"):
+        with pytest.raises(Unavailable, match="incomplete"):
             download(section, target)
         web.pages.update(pages)
         download(section, target)

@@ -8,14 +8,14 @@ from small import VARIANTS, lay_out
 from tasks import evaluate as evaluate_step
 from tasks.baseline import Baseline, baseline
 from tasks.dataset.splits import Split
-from tasks.evaluate import Evaluate, evaluate, selection_sentence
+from tasks.evaluate import evaluate, selection_sentence
 from tasks.evaluation import metrics, metrics_file
 from tasks.modeling import model_file
 from tasks.modeling.model_file import Description, Model, calibrated
 from tasks.runtime.params import BadInput
 
 FACTS = facts((1, 2), 2, mean=0, std=1)
-SETTINGS = Evaluate(max_error=0.5)
+MAX_ERROR = 0.5
 
 
 def model(weights: list[list[float]], **parameters) -> Model:
@@ -43,16 +43,26 @@ PROBABILITY = math.e / (math.e + 1)
 
 @pytest.fixture(scope="module")
 def result():
-    return evaluate({"bad": BAD, "good": GOOD}, SPLITS, SETTINGS)
+    return evaluate({"bad": BAD, "good": GOOD}, SPLITS, MAX_ERROR)
 
 
-def test_only_the_best_model_on_validation_is_tested(result):
-    assert result.metrics["best"] == "good"
-    assert result.metrics["models"]["good"]["valid"]["accuracy"] == 1
-    assert result.metrics["models"]["bad"]["valid"]["accuracy"] == 0
-    assert result.metrics["models"]["bad"].keys() == {"train", "valid", "kept"}
-    assert "test" not in result.metrics["models"]["bad"]["kept"]
-    tested = result.tables["confusion"].query("split == 'test'")
+@pytest.fixture(scope="module")
+def found(result):
+    return result[0]
+
+
+@pytest.fixture(scope="module")
+def tables(result):
+    return result[1]
+
+
+def test_only_the_best_model_on_validation_is_tested(found, tables):
+    assert found["best"] == "good"
+    assert found["models"]["good"]["valid"]["accuracy"] == 1
+    assert found["models"]["bad"]["valid"]["accuracy"] == 0
+    assert found["models"]["bad"].keys() == {"train", "valid", "kept"}
+    assert "test" not in found["models"]["bad"]["kept"]
+    tested = tables["confusion"].query("split == 'test'")
     assert set(tested["model"]) == {"good"}
     assert tested["images"].tolist() == [3, 0, 0, 1]
 
@@ -60,24 +70,24 @@ def test_only_the_best_model_on_validation_is_tested(result):
 def test_labels_that_no_model_knows_are_refused():
     other = SPLITS | {"train": split(0, 1)._replace(labels=np.uint8([0, 2]))}
     with pytest.raises(BadInput, match="2 classes, but the label of an image is 2"):
-        evaluate({"good": GOOD}, other, SETTINGS)
+        evaluate({"good": GOOD}, other, MAX_ERROR)
 
 
 def test_first_of_two_equally_good_models_is_best():
-    assert evaluate({"a": GOOD, "b": SAME}, SPLITS, SETTINGS).metrics["best"] == "a"
+    assert evaluate({"a": GOOD, "b": SAME}, SPLITS, MAX_ERROR)[0]["best"] == "a"
 
 
-def test_metrics_are_computed_from_the_predictions(result):
+def test_metrics_are_computed_from_the_predictions(found):
     images, labels = SPLITS["train"]
-    assert result.metrics["models"]["good"]["train"] == metrics.summary(
+    assert found["models"]["good"]["train"] == metrics.summary(
         labels, GOOD.log_probabilities(images), ("0", "1")
     )
     loss = pytest.approx(-math.log(PROBABILITY), abs=1e-6)
-    assert result.metrics["test"]["log_loss"] == loss
+    assert found["test"]["log_loss"] == loss
 
 
-def test_predictions_have_a_row_per_validation_image(result):
-    table = result.tables["predictions"]
+def test_predictions_have_a_row_per_validation_image(tables):
+    table = tables["predictions"]
     assert table["index"].tolist() == [0, 1]
     assert table["label"].tolist() == ["1", "0"]
     assert table["good"].tolist() == ["1", "0"]
@@ -85,8 +95,8 @@ def test_predictions_have_a_row_per_validation_image(result):
     assert table["good_probability"].tolist() == pytest.approx([PROBABILITY] * 2)
 
 
-def test_classes_have_precision_and_recall(result):
-    table = result.tables["classes"]
+def test_classes_have_precision_and_recall(tables):
+    table = tables["classes"]
     train = table.query("split == 'train'").set_index(["model", "label"])
     assert train["precision"].to_dict() == {
         ("good", "0"): 1,
@@ -98,8 +108,8 @@ def test_classes_have_precision_and_recall(result):
     assert train["images"].tolist() == [1, 2, 1, 2]
 
 
-def test_calibration_table_is_about_validation_images(result):
-    table = result.tables["calibration"]
+def test_calibration_table_is_about_validation_images(tables):
+    table = tables["calibration"]
     assert table.to_dict("list") == {
         "model": ["bad", "good"],
         "confidence": [pytest.approx(PROBABILITY)] * 2,
@@ -110,7 +120,7 @@ def test_calibration_table_is_about_validation_images(result):
 
 def test_updates_by_hand_are_compared_with_the_optimizer_of_equal_parameters():
     models = {"sgd": GOOD, "hand": SAME, "other": BAD}
-    assert evaluate(models, SPLITS, SETTINGS).metrics["by_hand"] == {
+    assert evaluate(models, SPLITS, MAX_ERROR)[0]["by_hand"] == {
         "hand": {"optimizer": "sgd", "same_predictions": 1.0, "largest_difference": 0.0}
     }
 
@@ -121,7 +131,7 @@ def test_differences_between_update_and_optimizer_are_measured(by_hand, optimize
         "torch": model([[2, 0], [0, 2]], update=optimizer, gradient="autograd", seed=1),
         "hand": model([[2, 0], [0, 2.5]], update=by_hand, seed=1),
     }
-    found = evaluate(models, SPLITS, SETTINGS).metrics["by_hand"]["hand"]
+    found = evaluate(models, SPLITS, MAX_ERROR)[0]["by_hand"]["hand"]
     assert found["optimizer"] == "torch"
     assert found["largest_difference"] == 0.5
 
@@ -144,7 +154,7 @@ def test_threshold_keeps_the_error_of_accepted_predictions_below_the_limit(parts
         solver="lbfgs", C_images=50, device="cpu", max_iter=1000, tol=1e-4
     )
     fitted = calibrated(baseline(few, about, settings), by_name["valid"])
-    found = evaluate({"baseline": fitted}, by_name, Evaluate(max_error=0.1)).metrics
+    found = evaluate({"baseline": fitted}, by_name, 0.1)[0]
     selection = found["models"]["baseline"]["kept"]
     assert found["test"]["accuracy"] < 0.93, "the limit is not reached by chance"
     assert 0 < selection["test"]["set_aside"] < 0.6
@@ -160,11 +170,11 @@ def test_error_limit_holds_on_the_test_images_of_mnist():
     assert 0 < kept["set_aside"] < 0.5
 
 
-def test_models_without_a_threshold_accept_nothing(result):
-    found = result.metrics["models"]["good"]["kept"]
-    assert found["threshold"] is None
-    assert found["test"]["set_aside"] == 1
-    assert "no threshold" in selection_sentence(found, 0.5)
+def test_models_without_a_threshold_accept_nothing(found):
+    selection = found["models"]["good"]["kept"]
+    assert selection["threshold"] is None
+    assert selection["test"]["set_aside"] == 1
+    assert "no threshold" in selection_sentence(selection, 0.5)
 
 
 def test_step_writes_metrics_and_tables(parts, params, tmp_path, monkeypatch, capsys):

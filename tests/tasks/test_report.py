@@ -13,7 +13,7 @@ from tasks import report as report_step
 from tasks.baseline import Baseline, baseline
 from tasks.dataset import splits
 from tasks.dataset.splits import Split
-from tasks.evaluate import Evaluate, evaluate
+from tasks.evaluate import evaluate
 from tasks.modeling import model_file
 from tasks.rawdata.dataset_card import ReportedResults
 from tasks.report import report
@@ -40,14 +40,14 @@ def shown(parts):
         trained[name], training = train(few, by_name["valid"], about, networks, name)
         loss[name] = training.loss.numpy()
         accuracy[name] = training.accuracy[:, 1].numpy()
-    result = evaluate(trained, by_name, Evaluate(max_error=0.05))
-    tables = {k: v for k, v in result.tables.items() if k != "classes"}
+    found, tables = evaluate(trained, by_name, 0.05)
+    del tables["classes"]
     return Run(
         by_name,
         about,
         REPORTED,
         trained,
-        result.metrics,
+        found,
         **tables,
         loss=loss,
         accuracy=accuracy,
@@ -195,7 +195,7 @@ def test_step_draws_what_there_is(shown, drawn, project, monkeypatch, capsys):
     assert {path.stem for path in (reports / "figures").iterdir()} == names
     for name in ("confusion", "weights"):
         text = (reports / "figures" / f"{name}.svg").read_text()
-        assert text == svg.alone(drawings[name])
+        assert text == svg.standalone(drawings[name])
     assert f"{len(names)} figures" in capsys.readouterr().out
 
 

@@ -74,8 +74,13 @@ def test_changes_replace_the_settings_of_the_variant():
     ("variant", "seed", "changes", "reason"),
     [
         ("analytical", 1, {}, "has no 'analytical'; it has autograd, analytic"),
-        ("analytic", -1, {}, "seed is -1"),
-        ("analytic", 0, {"learning_rate": -1}, "learning_rate of analytic can't be -1"),
+        ("analytic", -1, {}, "`seed` can't be -1"),
+        (
+            "analytic",
+            0,
+            {"learning_rate": -1},
+            r"`variants.analytic.learning_rate` can't be -1",
+        ),
     ],
 )
 def test_invalid_settings_are_refused(variant, seed, changes, reason):

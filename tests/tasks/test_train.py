@@ -161,7 +161,7 @@ def test_training_equals_a_plain_loop(name):
     epochs = SETTINGS.variants[name].epochs or 2
     model, training = run(name, epochs=2)
     W, b, losses = reference(name, epochs)
-    np.testing.assert_allclose(model.weights, W, atol=1e-5)
+    np.testing.assert_allclose(model.tensors["weights"], W, atol=1e-5)
     np.testing.assert_allclose(model.tensors["bias"], b, atol=1e-5)
     np.testing.assert_allclose(training.loss, losses, atol=1e-5)
 
@@ -434,7 +434,7 @@ def test_images_too_small_for_the_architecture_are_refused():
         splits[name]._replace(images=splits[name].images[:, :7, :7])
         for name in ("train", "valid")
     )
-    with pytest.raises(BadInput, match="8 by 8 pixels or more, not of 7 by"):
+    with pytest.raises(BadInput, match="at least 8 by 8 pixels, not 7 by"):
         train(train_split, valid_split, facts, SETTINGS, "cnn")
 
 

@@ -13,7 +13,8 @@ from samples import KIND, RANGES
 
 from tasks.dataset.splits import Split
 from tasks.runtime.params import BadInput
-from tasks.validate import Report, Validate, failure_message, main, validate
+from tasks.validate import Report, failure_message, main, validate
+from tasks.validation.schemas import DataLimits
 
 REPORT = Path("reports/validation.json")
 
@@ -46,7 +47,7 @@ def check(section: dict) -> Callable[[Data], Report]:
             Split(data.train_images, data.train_labels),
             Split(data.test_images, data.test_labels),
             KIND,
-            Validate.model_validate(section),
+            DataLimits.model_validate(section),
         )
 
     return check

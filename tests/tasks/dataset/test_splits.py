@@ -52,6 +52,15 @@ def test_any_safetensors_reader_can_read_the_splits(tmp_path):
     np.testing.assert_array_equal(arrays["valid-images"], SOME.images)
 
 
+def test_splits_are_replaced_as_a_whole(tmp_path):
+    splits.save(tmp_path, PARTS, FACTS)
+    link = tmp_path / "link"
+    link.hardlink_to(tmp_path / splits.FILE)
+    before = link.read_bytes()
+    splits.save(tmp_path, {"valid": SOME}, FACTS)
+    assert link.read_bytes() == before != (tmp_path / splits.FILE).read_bytes()
+
+
 def test_same_splits_give_same_bytes(tmp_path):
     written = set()
     for _ in range(2):

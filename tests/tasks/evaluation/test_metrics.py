@@ -10,7 +10,6 @@ LABELS = np.array([0, 0, 1, 2])
 PROBABILITIES = np.array(
     [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]
 )
-PREDICTIONS = np.array([0, 1, 1, 0])
 
 
 def test_summary_of_four_images_matches_the_formulas():
@@ -34,7 +33,7 @@ def test_summary_of_four_images_matches_the_formulas():
 
 def test_confusion_counts_have_true_labels_in_rows():
     np.testing.assert_array_equal(
-        metrics.confusion(LABELS, PREDICTIONS, 3),
+        metrics.confusion(LABELS, np.array([0, 1, 1, 0]), 3),
         [[1, 1, 0], [0, 1, 0], [1, 0, 0]],
     )
 
@@ -49,12 +48,15 @@ def test_precision_divides_by_columns_and_recall_by_rows():
 def test_reliability_of_four_predictions_matches_the_formula():
     right = np.array([True, False, True, True])
     bins = metrics.reliability(right, np.array([0.95, 0.97, 0.5, 1.0]))
-    np.testing.assert_allclose(bins.confidence, [0.5, (0.95 + 0.97 + 1) / 3])
-    np.testing.assert_allclose(bins.accuracy, [1, 2 / 3])
-    assert bins.images.tolist() == [1, 3]
-    assert bins.error == pytest.approx(
-        (0.5 + 3 * abs((0.95 + 0.97 + 1) / 3 - 2 / 3)) / 4
-    )
+    np.testing.assert_allclose(bins["confidence"], [0.5, (0.95 + 0.97 + 1) / 3])
+    np.testing.assert_allclose(bins["accuracy"], [1, 2 / 3])
+    assert bins["images"].tolist() == [1, 3]
+
+
+def test_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
+    probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.5, 0.5]])
+    found = metrics.summary(np.array([0, 1, 0]), np.log(probabilities), ("0", "1"))
+    assert found["ece"] == pytest.approx((0.5 + 2 * abs(0.96 - 1 / 2)) / 3)
 
 
 def test_classes_without_numeric_names_have_no_rmse_and_mae():

@@ -75,6 +75,13 @@ def test_exif_orientation_is_applied(tmp_path):
     assert looks_upright(one(path))
 
 
+def test_pages_beyond_the_limit_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocess, "MAX_PAGES", 2)
+    pages = [paper()] * 3
+    saved(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])
+    assert len(list(preprocess.read(tmp_path / "a.tif"))) == 2
+
+
 def test_every_page_of_a_file_is_read(tmp_path):
     pages = [paper(), paper().rotate(90), paper()]
     saved(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])

@@ -63,11 +63,11 @@ def misplaced_directory() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (idx_bytes(IMAGES)[:-1], "announces 60 bytes of values and has 59"),
-        (idx_bytes(IMAGES) + b"x", "announces 60 bytes of values and has 61"),
+        (idx_bytes(IMAGES)[:-1], "declares 60 bytes of values but has 59"),
+        (idx_bytes(IMAGES) + b"x", "declares 60 bytes of values but has 61"),
         (idx_bytes(IMAGES[:, 0, 0]), r"it holds no images, .*, but shape \(3,\)"),
-        (bytes([0, 0, 8, 3]) + bytes(12), "it announces 0 bytes of values"),
-        (bytes([0, 0, 8, 3]), "it breaks off within its header"),
+        (bytes([0, 0, 8, 3]) + bytes(12), "it declares 0 bytes of values"),
+        (bytes([0, 0, 8, 3]), "it ends within its header"),
         (
             compress(bytes([0, 0, 8, 3]) + b"\0\0\0\1" + b"\0\0\x27\x10" * 2),
             "it has images that are too large",
@@ -79,7 +79,7 @@ def misplaced_directory() -> bytes:
         (b"\x1f\x8bnonsense", "it is damaged or incomplete"),
         (npy(IMAGES.astype(float)), "it holds no images of uint8"),
         (npy(np.array([None, {}])), "it holds Python objects, which are never loaded"),
-        (npy(IMAGES)[:-1], "announces 60 bytes of values and has 59"),
+        (npy(IMAGES)[:-1], "declares 60 bytes of values but has 59"),
         (npz(a=IMAGES.astype(float)), "it holds no images of uint8"),
         (b"PK\3\4", "it is not an archive of arrays"),
         (npz(images=IMAGES)[:-30], "it is not an archive of arrays"),

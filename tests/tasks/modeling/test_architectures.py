@@ -111,7 +111,7 @@ def test_scores_of_the_cnn_equal_slow_loops(shape, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(7, 28), (28, 7), (1, 1)])
 def test_images_too_small_for_the_cnn_are_refused(shape):
-    with pytest.raises(BadInput, match="8 by 8 pixels or more"):
+    with pytest.raises(BadInput, match="at least 8 by 8 pixels"):
         layout("cnn", shape, 10)
 
 

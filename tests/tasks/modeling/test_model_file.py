@@ -16,6 +16,7 @@ from tasks.runtime.params import BadInput
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (5, 2, 2), dtype=np.uint8)
+VALID = Split(IMAGES, np.uint8([0, 1, 2, 0, 1]))
 
 
 def model(link: str = "softmax", temperature: float | None = None) -> Model:
@@ -38,13 +39,14 @@ def model(link: str = "softmax", temperature: float | None = None) -> Model:
 
 
 def scores(of: Model) -> np.ndarray:
-    return ((IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25) @ of.weights + of.tensors["bias"]
+    inputs = (IMAGES.reshape(5, 4) / 256 - 0.5) / 0.25
+    return inputs @ of.tensors["weights"] + of.tensors["bias"]
 
 
 def test_saved_model_is_loaded(tmp_path):
     model_file.save(model(), tmp_path / "model.safetensors")
     loaded = model_file.load(tmp_path / "model.safetensors")
-    np.testing.assert_array_equal(loaded.weights, model().weights)
+    np.testing.assert_array_equal(loaded.tensors["weights"], model().tensors["weights"])
     np.testing.assert_array_equal(loaded.tensors["bias"], model().tensors["bias"])
     assert loaded.description == model().description
 
@@ -90,10 +92,9 @@ def test_temperature_of_one_vs_rest_divides_log_probabilities():
 
 
 def test_calibrating_again_changes_nothing():
-    valid = Split(IMAGES, np.uint8([0, 1, 2, 0, 1]))
-    once = model_file.calibrated(model(), valid)
+    once = model_file.calibrated(model(), VALID)
     assert once.description.calibration.images == 5
-    assert model_file.calibrated(once, valid).description == once.description
+    assert model_file.calibrated(once, VALID).description == once.description
 
 
 def test_model_of_an_earlier_version_is_outdated(tmp_path):
@@ -132,7 +133,7 @@ def test_models_with_several_layers_are_saved_and_loaded(tmp_path, architecture)
     np.testing.assert_array_equal(
         loaded.log_probabilities(images), deep.log_probabilities(images)
     )
-    assert loaded.weights is None
+    assert "weights" not in loaded.tensors
 
 
 def test_log_softmax_does_not_overflow():
@@ -140,6 +141,15 @@ def test_log_softmax_does_not_overflow():
     np.testing.assert_allclose(
         model_file.log_softmax(huge), [[0, -1000], [-np.log(2), -np.log(2)]]
     )
+
+
+def test_model_is_replaced_as_a_whole(tmp_path):
+    path, link = tmp_path / "model.safetensors", tmp_path / "link.safetensors"
+    model_file.save(model(), path)
+    link.hardlink_to(path)
+    before = link.read_bytes()
+    model_file.save(model_file.calibrated(model(), VALID), path)
+    assert link.read_bytes() == before != path.read_bytes()
 
 
 def test_same_model_gives_the_same_bytes(tmp_path):
@@ -251,7 +261,7 @@ def test_file_written_from_the_format_specification_is_read(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(packed())
 
-    assert model_file.load(path).weights.tolist() == [[0, 0, 0]] * 4
+    assert model_file.load(path).tensors["weights"].tolist() == [[0, 0, 0]] * 4
 
 
 CORRUPTIONS = {

@@ -10,12 +10,12 @@ from tasks.normalize import Normalize
 from tasks.rawdata import dataset_card
 from tasks.rawdata.dataset_card import ReportedResults
 from tasks.runtime.params import BadInput, load
-from tasks.validate import Validate
+from tasks.validation.schemas import DataLimits
 
 SECTIONS = {
     "images": DatasetSpec,
     "download": Download,
-    "validate": Validate,
+    "validate": DataLimits,
     "normalize": Normalize,
     "report": ReportedResults,
 }

@@ -50,10 +50,10 @@ def test_values_are_read_only(raw):
         (b"\0\0\x0d" + SMALL[3:], "is not an IDX file of unsigned bytes"),
         (b"\0\0\x08\0\0", "is not an IDX file .* in one to three axes"),
         (b"\0\0\x08\x04" + SMALL[4:], "is not an IDX file .* in one to three axes"),
-        (SMALL[:10], "breaks off within its header"),
-        (SMALL[:-1], "announces 6 bytes of values and has 5"),
-        (SMALL + b"\0", "announces 6 bytes of values and has 7"),
-        (b"\0\0\x08\x01\0\0\0\0", "announces 0 bytes of values and has 0"),
+        (SMALL[:10], "ends within its header"),
+        (SMALL[:-1], "declares 6 bytes of values but has 5"),
+        (SMALL + b"\0", "declares 6 bytes of values but has 7"),
+        (b"\0\0\x08\x01\0\0\0\0", "declares 0 bytes of values but has 0"),
     ],
 )
 def test_an_invalid_file_is_refused_with_its_path_and_reason(
@@ -72,12 +72,12 @@ def test_an_invalid_file_is_refused_with_its_path_and_reason(
 @pytest.mark.parametrize(
     "sizes", [(2**32 - 1,) * 3, (2**31, 2**31, 4), (60000, 28, 28)]
 )
-def test_a_header_allocates_nothing_of_the_size_it_announces(tmp_path, sizes):
+def test_a_header_allocates_nothing_of_the_size_it_declares(tmp_path, sizes):
     path = tmp_path / "huge"
     path.write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", *sizes))
     tracemalloc.start()
     try:
-        with pytest.raises(BadInput, match="bytes of values and has 0"):
+        with pytest.raises(BadInput, match="bytes of values but has 0"):
             idx.read(path)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:

@@ -76,9 +76,9 @@ def test_a_model_that_was_rolled_back_is_rejected_until_put_back(record):
 def test_a_model_file_with_another_md5_changes_nothing(record):
     crowned = crown(record, "first")
     other = Event(event="promoted", time="now", instead_of=None, champion=record)
-    with pytest.raises(BadInput, match=f"{record.md5} is damaged"):
+    with pytest.raises(BadInput, match=f"{record.md5} has another MD5"):
         champions.crown(other, model("first"))
-    with pytest.raises(BadInput, match="damaged"):
+    with pytest.raises(BadInput, match="another MD5"):
         champions.put_in_place(crowned, model("second"))
     assert champions.current() == crowned
     assert champions.in_place(crowned)

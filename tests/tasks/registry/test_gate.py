@@ -135,8 +135,8 @@ def test_a_p_value_limit_of_one_allows_any_gain():
 
 
 def test_a_lost_champion_is_compared_by_its_recorded_interval(record: Record):
-    assert gate.shortfalls_unseen({"accuracy": 0.91349}, record) == []
-    (reason,) = gate.shortfalls_unseen({"accuracy": 0.9034}, record)
+    assert gate.shortfalls_by_record({"accuracy": 0.91349}, record) == []
+    (reason,) = gate.shortfalls_by_record({"accuracy": 0.9034}, record)
     assert "0.9034 is below 0.9135, the lower bound" in reason
 
 

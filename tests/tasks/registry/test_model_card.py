@@ -2,11 +2,11 @@
 
 import re
 
-from tasks.registry.model_card import card
+from tasks.registry.champions import model_card
 
 
 def test_the_card_has_the_figures_of_the_record(record):
-    text = card(record.model_dump())
+    text = model_card(record)
     assert text.startswith("# Model card: scratch_adam\n")
     assert "| champion since | 2026-11-23T02:00:00+00:00 |" in text
     assert "| code | git revision `0123456789ab` |" in text
@@ -26,7 +26,7 @@ def test_a_first_champion_without_git_has_a_card(record):
     first = record.model_copy(
         update={"replaces": None, "compared": None, "revision": None}
     )
-    text = card(first.model_dump())
+    text = model_card(first)
     assert "| replaced | none: it is the first champion |" in text
     assert "| code | unknown git revision |" in text
     assert "McNemar" not in text
@@ -34,15 +34,14 @@ def test_a_first_champion_without_git_has_a_card(record):
 
 
 def test_the_card_mentions_uncommitted_changes(record):
-    text = card(
-        record.model_copy(update={"revision": "0123456789ab-dirty"}).model_dump()
-    )
+    dirty = record.model_copy(update={"revision": "0123456789ab-dirty"})
+    text = model_card(dirty)
     assert "$ git checkout 0123456789ab\n" in text
     assert "uncommitted changes" in text
 
 
 def test_the_card_is_well_formed_markdown(record):
-    text = card(record.model_dump())
+    text = model_card(record)
     assert "\n\n\n" not in text
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table

@@ -74,7 +74,7 @@ def test_mean_images_have_class_names():
 
 
 def test_title_of_an_image_is_its_class():
-    axes = image_grids.one(IMAGES[0], "five")
+    axes = image_grids.first_image(IMAGES[0], "five")
     assert "five" in axes.get_title(loc="left") + axes.get_title()
 
 

@@ -53,7 +53,7 @@ def test_inline_drawings_have_unique_ids_and_the_text_colour_of_the_page():
 
 
 def test_standalone_drawings_are_dark_on_white():
-    text = svg.alone(drawing())
+    text = svg.standalone(drawing())
     assert svg.FOREGROUND not in text
     paper = ET.fromstring(text.encode())[0]
     assert paper.attrib["fill"] == "#ffffff"

@@ -12,7 +12,7 @@ from samples import ROOT
 
 from flows.deploy.cron import Schedule
 from tasks.baseline import Baseline
-from tasks.evaluate import Evaluate
+from tasks.modeling.calibration import ErrorLimit
 from tasks.registry.gate import Thresholds
 from tasks.runtime.params import BadInput, Settings, load
 from tasks.training.settings import Train
@@ -192,6 +192,13 @@ def test_messages_hide_secrets_in_urls(text, shown):
     assert str(BadInput(text)) == shown
 
 
+@pytest.mark.parametrize("url", ["https://me:two words@host", "https://host?a b=key"])
+def test_faults_hide_secrets_in_urls_with_spaces(tmp_path, url):
+    path = written(tmp_path, f"example: {{size: '{url}'}}")
+    with pytest.raises(BadInput, match=r"`example.size` is 'https://\*\*\*', but"):
+        load("example", Example, path)
+
+
 def test_a_missing_file_error_says_where_to_run(tmp_path):
     with pytest.raises(
         BadInput, match="is missing; run this from the project's folder"
@@ -228,7 +235,7 @@ def test_any_bytes_are_refused_without_a_crash(tmp_path_factory, content):
     [
         ("baseline", Baseline),
         ("train", Train),
-        ("evaluate", Evaluate),
+        ("evaluate", ErrorLimit),
         ("promote", Thresholds),
         ("schedule", Schedule),
     ],

@@ -114,6 +114,7 @@ def test_both_parsers_of_ruamel_have_limits(monkeypatch, pure):
         yaml_text, "YAML", lambda typ, made=yaml_text.YAML: made(typ=typ, pure=pure)
     )
     assert yaml_text.parse(b"a: {b: [012, on]}") == {"a": {"b": [12, "on"]}}
-    for text in ("[" * 9000, "- " * 9000, "a: &a 1\nb: *a", "%YAML 1.3\n--- 1"):
+    deep, alias, surrogate = "- " * 9000, "a: &a 1\nb: *a", r'a: "\ud800"'
+    for text in ("[" * 9000, deep, alias, surrogate, "%YAML 1.3\n--- 1"):
         with pytest.raises(ValueError, match=r"."):
             yaml_text.parse(text.encode())

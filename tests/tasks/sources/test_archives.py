@@ -24,20 +24,20 @@ def test_gzip_is_decompressed_up_to_the_limit():
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "it breaks off"),
+        (b"", "it ends early"),
         (b"no gzip", "incorrect header check"),
         (zlib.compress(b"zlib"), "incorrect header check"),
-        (compress(b"whole")[:-1], "it breaks off"),
+        (compress(b"whole")[:-1], "it ends early"),
         (compress(b"whole")[:-5] + bytes(5), "incorrect"),
-        (compress(b"whole") + b"more", "more follows its end"),
-        (compress(b"one") + compress(b"two"), "more follows its end"),
+        (compress(b"whole") + b"more", "data follows its end"),
+        (compress(b"one") + compress(b"two"), "data follows its end"),
         # An endless name in the header, and a megabyte of empty files.
-        (b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * 1_000_000, "it breaks off"),
-        (compress(b"") * 50_000, "more follows its end"),
+        (b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * 1_000_000, "it ends early"),
+        (compress(b"") * 50_000, "data follows its end"),
     ],
 )
 def test_a_damaged_gzip_file_is_refused(content, fault):
-    with pytest.raises(BadInput, match=f"^file is not a whole gzip file: .*{fault}"):
+    with pytest.raises(BadInput, match=f"^file is not a complete gzip file: .*{fault}"):
         archives.gunzip(content, 1000, "file")
 
 
@@ -125,7 +125,7 @@ def with_size(digits):
     ],
 )
 def test_a_broken_archive_is_refused(content):
-    with pytest.raises(BadInput, match="^archive is a broken archive"):
+    with pytest.raises(BadInput, match="^archive is a damaged archive"):
         archives.members(content, NAMES, "archive")
 
 

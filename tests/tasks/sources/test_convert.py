@@ -240,7 +240,7 @@ def test_equal_images_of_two_classes_are_refused_and_named(tmp_path):
 
     with pytest.raises(
         BadInput,
-        match=r"1 images have two labels.*'cross' as .*00.png and 'line' .*again",
+        match=r"1 images have two labels.*'cross' in .*00.png and 'line' .*again",
     ):
         made(source)
 
@@ -361,7 +361,7 @@ OBJECTS = np.array([None] * 10)
         ({"X": IMAGES.astype(int) * 2, "y": LABELS}, "pixels of 0 to 510"),
         ({"X": IMAGES / 2, "y": LABELS}, "pixels of 0 to 127.5; only whole"),
         ({"X": IMAGES * np.nan, "y": LABELS}, "pixels of nan to nan; only whole"),
-        ({"X": IMAGES[:0], "y": LABELS}, "announces 0 bytes of values and has 0"),
+        ({"X": IMAGES[:0], "y": LABELS}, "declares 0 bytes of values but has 0"),
         ({"X": IMAGES.reshape(10, 12), "y": LABELS}, r"of shape \(10, 12\)"),
         ({"X": np.stack([IMAGES] * 4, -1), "y": LABELS}, r"shape \(10, 3, 4, 4\)"),
         (WITH_TEST | {"x_test": IMAGES[6:, :2]}, "images of several shapes"),
@@ -394,10 +394,10 @@ def packed(path, **members):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (npy(IMAGES, shape=(99, 3, 4)), "announces 1,188 bytes of values and has 120"),
-        (npy(IMAGES, shape=(9, 3, 4)), "announces 108 bytes of values and has 120"),
-        (npy(IMAGES, shape=(10**11, 10**11, 10**11)), "announces 1,000,000,0.*has 120"),
-        (npy(IMAGES, descr="<u2"), "announces 240 bytes of values and has 120"),
+        (npy(IMAGES, shape=(99, 3, 4)), "declares 1,188 bytes of values but has 120"),
+        (npy(IMAGES, shape=(9, 3, 4)), "declares 108 bytes of values but has 120"),
+        (npy(IMAGES, shape=(10**11, 10**11, 10**11)), "declares 1,000,000,0.*has 120"),
+        (npy(IMAGES, descr="<u2"), "declares 240 bytes of values but has 120"),
         (npy(IMAGES).replace(b"'|u1'", b"f()  "), "neither numbers nor text"),
         (npy(IMAGES)[:50], "neither numbers nor text"),
         (b"", "X of .* is not a .npy file"),
@@ -422,7 +422,7 @@ def test_a_damaged_npz_file_is_refused(tmp_path):
         b"\0" * 400 + whole[400:],
     ):
         path.write_bytes(content)
-        with pytest.raises(BadInput, match="marks.npz is not a whole .npz file"):
+        with pytest.raises(BadInput, match="marks.npz is not a complete .npz file"):
             made(str(path))
 
 
@@ -436,7 +436,7 @@ def test_a_bomb_in_an_npz_file_is_refused_unread(tmp_path):
         archive.writestr("y.npy", npy(LABELS))
 
     message = in_a_box(
-        "npz.read(path, ['X', 'y'])",
+        "npz.read(path, {'train': ('X', 'y')})",
         path,
         "from tasks.sources import npz",
         memory=200 << 20,
@@ -452,13 +452,13 @@ def test_a_bomb_of_a_forged_size_is_not_unpacked(tmp_path):
     path.write_bytes(path.read_bytes().replace(size, struct.pack("<I", 1000)))
 
     message = in_a_box(
-        "npz.read(path, ['X', 'y'])",
+        "npz.read(path, {'train': ('X', 'y')})",
         path,
         "from tasks.sources import npz",
         memory=200 << 20,
     )
 
-    assert "bomb.npz is not a whole .npz file: it is damaged" in message
+    assert "bomb.npz is not a complete .npz file: it is damaged" in message
 
 
 def test_unreadable_images_are_counted_and_refused(tmp_path):

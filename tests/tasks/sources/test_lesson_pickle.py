@@ -215,7 +215,10 @@ FORGED = {
     "nothing": (b"", "exhausted before seeing STOP"),
     "no pickle": (b"<!DOCTYPE html>", "opcode b'<' unknown"),
     "a text that goes on past the end": (b"T\xff\xff\xff\x7f" + b"a", "expected 2147"),
-    "a memo of 2^32": (b"Nr\xff\xff\xff\xff.", "numbers an object 4294967295"),
+    "a memo of 2^32": (
+        b"Nr\xff\xff\xff\xff.",
+        "stores an object under the number 4294967295",
+    ),
     "too much of it": (b"N" * 2000 + b".", "more than 1000 instructions"),
     "a single array": (array_of_python2(np.zeros(3)) + b".", "not a tuple of 3"),
 }
@@ -320,7 +323,7 @@ def changed(digits, index, value, part=0):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"value": 0.3}, "0.3.* times 256 is not a whole 0 to 255"),
+        ({"value": 0.3}, "0.3.* times 256 is not a whole number from 0 to 255"),
         ({"value": 1.0}, "1.0 times 256 is not"),
         ({"value": -1 / 256}, "-0.0039.* times 256 is not"),
         ({"value": np.nan}, "nan times 256 is not"),

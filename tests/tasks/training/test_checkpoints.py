@@ -17,6 +17,16 @@ def test_checkpoint_is_read_back_until_it_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_checkpoint_is_replaced_as_a_whole(tmp_path):
+    path, link = tmp_path / "checkpoint", tmp_path / "link"
+    checkpoint = Checkpoint(path, {})
+    checkpoint.save(TENSORS)
+    link.hardlink_to(path)
+    before = link.read_bytes()
+    checkpoint.save({"a": torch.zeros(3)})
+    assert link.read_bytes() == before != path.read_bytes()
+
+
 def test_checkpoint_belongs_to_its_settings_and_data(tmp_path):
     def loaded(settings, pixels):
         return Checkpoint(tmp_path / "checkpoint", settings, pixels).load()

@@ -141,5 +141,5 @@ def test_initial_values_of_torchs_layers_have_torchs_bounds(architecture):
 
 
 def test_too_small_images_are_refused():
-    with pytest.raises(BadInput, match="8 by 8 pixels or more, not of 7 by 9"):
+    with pytest.raises(BadInput, match="at least 8 by 8 pixels, not 7 by 9"):
         fresh("cnn", shape=(7, 9))

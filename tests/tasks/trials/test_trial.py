@@ -30,3 +30,18 @@ def test_damaged_trial_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(BadInput, match="one.json is damaged"):
         trial.load(path)
+
+
+def test_large_trial_is_refused(tmp_path):
+    path = tmp_path / "one.json"
+    path.write_bytes(b" " * (trial.MAX_BYTES + 1))
+    with pytest.raises(BadInput, match="one.json has more than 10,000,000 bytes"):
+        trial.load(path)
+
+
+def test_trial_is_replaced_as_a_whole(tmp_path):
+    path, link = tmp_path / "one.json", tmp_path / "link.json"
+    trial.save(path, TRIAL)
+    link.hardlink_to(path)
+    trial.save(path, Trial(architecture="cnn", diverged=True))
+    assert trial.load(link) == TRIAL, "the old file was overwritten in place"

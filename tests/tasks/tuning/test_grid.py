@@ -94,3 +94,11 @@ def test_points_are_read_back_as_they_were_written(tmp_path):
     read = grid.read(tmp_path / "points.yaml")
     assert list(read.values()) == points
     assert list(read) == [each.name for each in points]
+
+
+def test_points_are_replaced_as_a_whole(tmp_path):
+    path, link = tmp_path / "points.yaml", tmp_path / "link.yaml"
+    grid.write(path, [point("slow", 1e30, 64, 0)])
+    link.hardlink_to(path)
+    grid.write(path, Grid(seeds=2).points(TRAIN))
+    assert len(grid.read(link)) == 1, "the old file was overwritten in place"

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from tasks.compare_settings import compare_settings, conclusion
 from tasks.runtime.params import BadInput
 from tasks.training.settings import Train, Variant
 from tasks.trials.trial import Trial
 from tasks.tuning.grid import Point
-from tasks.tuning.ranking import conclusion, table
 
 DIVERGED = Trial(architecture="linear", diverged=True)
 TRAIN = Train(
@@ -28,6 +28,10 @@ def trial(valid):
 
 def point(variant, rate, size, seed):
     return Point(variant=variant, learning_rate=rate, batch_size=size, seed=seed)
+
+
+def table(trials):
+    return compare_settings(trials, TRAIN)[0]
 
 
 TRIALS = {
