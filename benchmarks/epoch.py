@@ -2,7 +2,7 @@
 
 50,000 images, batches of 64, one thread. The floor only gathers each batch and
 computes the two matrix products. All contenders must end with the textbook's weights,
-to 1e-5, so all do the same work. `python benchmarks/epoch.py [ROUNDS]`.
+to 1e-5, which shows that all do the same work. `python benchmarks/epoch.py [ROUNDS]`.
 """
 
 import sys

@@ -63,7 +63,7 @@ def rollback(to: str | None = None) -> State[Any]:
 def _chosen(history: list[Event], to: str | None) -> tuple[Record, Record]:
     """Return the record of the present champion, and of the one to restore."""
     if not history:
-        raise BadInput("There is no champion yet, so there is none to restore.")
+        raise BadInput("There is no champion yet to restore.")
     now = history[-1].champion
     wanted = now.replaces if to is None else to
     if wanted is None:

@@ -1,9 +1,10 @@
 """Run the pipeline on a schedule: `python -m flows.schedule [--stop]`, `make schedule`.
 
 Uses the Prefect server that runs, or starts one; creates the work pool, the deployments
-of prefect.yaml and the alarms; starts one worker for this checkout. Existing ones stay,
-so the command can be repeated at any time: after a reboot, after an edit of
-params.yaml, or to see what runs. `--stop` undoes all of it and keeps the history.
+of prefect.yaml and the alarms; starts one worker for this checkout. It leaves
+alone what exists, so the command can be repeated at any time: after a reboot, after an
+edit of params.yaml, or to see what runs. `--stop` undoes all of it and keeps the
+history.
 
 Exit status: 0 if everything runs (or has stopped); 1, with one sentence, if not.
 """

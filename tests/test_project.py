@@ -1,6 +1,5 @@
 """Names, graph, dependencies and documents of the project agree with each other."""
 
-import ast
 import importlib
 import inspect
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from imports import code_dependencies
 from packaging.requirements import Requirement
 from samples import ROOT
 
@@ -56,34 +56,10 @@ def body(stage: dict) -> dict:
     return stage.get("do", stage)
 
 
-def imported(module: str) -> set[str]:
-    """Return the project's modules that `module` imports, directly or indirectly."""
-    found: set[str] = set()
-    queue = [module]
-    while queue:
-        name = queue.pop()
-        if name in found:
-            continue
-        found.add(name)
-        tree = ast.parse((ROOT / name).read_text())
-        for node in ast.walk(tree):
-            names = []
-            if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                names.append(node.module or "")
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            paths = (name.replace(".", "/") + ".py" for name in names)
-            queue += [path for path in paths if (ROOT / path).exists()]
-    return found
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_a_stage_depends_on_the_folders_that_it_imports_from(step):
     listed = {dep for dep in body(DVC[step])["deps"] if dep.startswith("tasks/")}
-    rooms = {Path(path).parent for path in imported(f"tasks/{step}.py")}
-    folders = {str(room) for room in rooms if room != Path("tasks")}
-    assert listed == folders | {f"tasks/{step}.py"}
+    assert listed == code_dependencies(step)
 
 
 @pytest.mark.parametrize("step", STEPS)

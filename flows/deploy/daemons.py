@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
+
+from prefect_dvc import try_lock
 
 POLL_SECONDS = 0.05
 T = TypeVar("T")
@@ -49,7 +51,7 @@ class Background:
         """Return the record of the program, or None if it doesn't run."""
         try:
             with self._file.open("r+", encoding="utf-8") as file:
-                return None if _try_lock(file) else Record(**json.load(file))
+                return None if try_lock(file) else Record(**json.load(file))
         except FileNotFoundError:
             return None
 
@@ -62,7 +64,7 @@ class Background:
         """Start the program in a session of its own; write its output to its log."""
         self.log.parent.mkdir(exist_ok=True)
         with self._file.open("a+", encoding="utf-8") as file:
-            if not _try_lock(file):
+            if not try_lock(file):
                 raise Unready(f"A {self.name} runs here already.")
             if self.log.exists():
                 self.log.replace(self.log.with_suffix(".log.1"))
@@ -129,12 +131,3 @@ def _environment() -> str:
     """Return a text that changes when the virtual environment is made again."""
     config = Path(sys.prefix, "pyvenv.cfg")
     return f"{sys.prefix} {config.stat().st_mtime_ns if config.exists() else ''}"
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """Lock an open file for this process; return whether it was free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

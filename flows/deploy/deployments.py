@@ -1,7 +1,7 @@
 """The deployments of prefect.yaml: what they record, and how a run of one starts.
 
 `prefect deploy --all` calls `describe` for the schedule in params.yaml and the folder
-of the checkout; each run of a deployment first changes to that folder by `enter`.
+of the checkout. Each run of a deployment first calls `enter`, which changes to it.
 """
 
 import hashlib

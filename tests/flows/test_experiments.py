@@ -1,13 +1,12 @@
 """The experiments under plain `dvc repro`."""
 
-import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from checkouts import edit, end, git, run
+from imports import code_dependencies
 from samples import ROOT
 
 EXPERIMENTS = ROOT / "experiments"
@@ -19,9 +18,7 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '(.+)'", output)
 
 
-pytestmark = pytest.mark.slow
-
-
+@pytest.mark.slow
 def test_dvc_repro_trains_new_seeds_and_changed_variants(experimenting, prefect_server):
     seeds = experimenting / "experiments" / "seeds"
     trainings = [
@@ -63,6 +60,7 @@ def test_dvc_repro_trains_new_seeds_and_changed_variants(experimenting, prefect_
     ]
 
 
+@pytest.mark.slow
 def test_a_suspiciously_good_model_leaves_no_report(experimenting, prefect_server):
     edit(
         experimenting / "datasets" / "mnist.yaml",
@@ -75,32 +73,6 @@ def test_a_suspiciously_good_model_leaves_no_report(experimenting, prefect_serve
         "baseline has accuracy .+ on the test set, above 0.1", ended.stdout
     )
     assert not (experimenting / "reports" / "seeds.json").exists()
-
-
-def imports(path: Path) -> set[Path]:
-    """Return the project's modules that `path` imports, directly or indirectly."""
-    found: set[Path] = set()
-    queue = [path]
-    while queue:
-        current = queue.pop()
-        if current in found:
-            continue
-        found.add(current)
-        for node in ast.walk(ast.parse(current.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            files = (ROOT / f"{name.replace('.', '/')}.py" for name in names)
-            queue += [file for file in files if file.exists()]
-    return found
-
-
-def room(path: Path) -> str:
-    """Return the folder of a library, or the file of a step."""
-    inside = path.relative_to(ROOT / "tasks")
-    return f"tasks/{inside.parts[0]}"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +89,7 @@ def test_a_stage_depends_on_the_code_that_it_imports(experiment, stage):
     body = stages["stages"][stage]
     deps = body.get("do", body)["deps"]
     code = {dep for dep in deps if dep.startswith("tasks/")}
-    assert code == {room(path) for path in imports(ROOT / "tasks" / f"{stage}.py")}
+    assert code == code_dependencies(stage)
 
 
 def test_a_training_depends_on_every_setting_but_the_seed():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TimedOut,
         describe_error,
     )
+    from prefect_dvc.file_lock import try_lock
     from prefect_dvc.options import RunOptions
     from prefect_dvc.plan import Action, Change, Plan, PlannedStage
     from prefect_dvc.project import DvcProject
@@ -51,11 +52,12 @@ __all__ = [
     "TimedOut",
     "describe_error",
     "retry_connection",
+    "try_lock",
 ]
 
 # In this order: those that import neither Prefect nor DVC first.
 _MODULES = (
-    *("errors", "options", "plan", "results"),
+    *("errors", "file_lock", "options", "plan", "results"),
     *("server", "commands", "stage_tasks", "project"),
 )
 

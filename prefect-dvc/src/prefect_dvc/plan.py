@@ -27,7 +27,7 @@ class StageList(Sequence[T], Generic[T]):
         """Return the entry of stage `name`.
 
         Raises:
-            KeyError: there is no such stage.
+            KeyError: no stage has this name.
         """
         return {stage.name: stage for stage in self.stages}[name]
 

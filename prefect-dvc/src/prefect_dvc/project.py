@@ -1,6 +1,5 @@
 """A DVC project, run as part of a Prefect flow."""
 
-import fcntl
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from prefect_dvc.commands import Commands, run_log
 from prefect_dvc.cores import Cores, available_cores
 from prefect_dvc.dvc_repo import DvcRepo, plan
 from prefect_dvc.errors import ProjectBusy, ProjectError, RunFailed
+from prefect_dvc.file_lock import try_lock
 from prefect_dvc.forkserver import preloaded_modules
 from prefect_dvc.options import RunOptions
 from prefect_dvc.plan import Plan
@@ -150,7 +150,7 @@ class DvcProject:
     def running(self) -> bool:
         """Whether a run works in the project now."""
         with self._lock_file() as lock:
-            return not _try_lock(lock)
+            return not try_lock(lock)
 
     @contextmanager
     def locked(
@@ -160,7 +160,7 @@ class DvcProject:
         # The kernel drops the lock if this process dies.
         with self._lock_file() as lock:
             said = False
-            while not _try_lock(lock):
+            while not try_lock(lock):
                 if not self.wait:
                     raise ProjectBusy(
                         f"Another run is at work in {self._root.name}; wait for it, or "
@@ -182,15 +182,6 @@ class DvcProject:
         path = self._root / ".dvc" / "tmp" / "flow.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+", encoding="utf-8")
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """Lock an open file for this process; return whether it was free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @retry_connection
